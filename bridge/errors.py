@@ -1,0 +1,58 @@
+"""What can go wrong, as one tree. A leaf exists because some caller treats it differently.
+
+BridgeError
+├── ConfigError         the settings can't be used                -> exit 78
+├── AlreadyRunning      another daemon holds this outbox          -> exit 78
+├── RenderError         a message or request doesn't fit its mapping -> dead letter, or 422
+├── SignatureError      a request isn't who it says it is         -> 401, no reason given
+├── HookError           a request gets this answer                -> its own status
+├── StoreFull           nothing more can be made safe now         -> no ack, or 503
+├── StoreBroken         the disk can't be trusted                 -> exit 74
+└── ListenError         an address can't be listened on           -> exit 1
+"""
+
+
+class BridgeError(Exception):
+    """Anything the bridge itself says is wrong."""
+
+
+class ConfigError(BridgeError):
+    """Every problem found in the settings, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class AlreadyRunning(BridgeError):
+    """Another daemon works on the same outbox."""
+
+
+class RenderError(BridgeError):
+    """An expression or template can't be applied to what came; the text says why."""
+
+
+class SignatureError(BridgeError):
+    """A request can't be trusted; the text is for the log only, never for the answer."""
+
+
+class HookError(BridgeError):
+    """A request is answered with *status* and a problem document (RFC 9457)."""
+
+    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class StoreFull(BridgeError):
+    """The outbox has reached `store.max_size`, or its disk is full."""
+
+
+class StoreBroken(BridgeError):
+    """The disk failed: going on could acknowledge what isn't safe."""
+
+
+class ListenError(BridgeError):
+    """An address can't be listened on."""

@@ -1,0 +1,156 @@
+"""The nouns: frozen values that every other module speaks in.
+
+Instants are unix seconds and end in `_at`; durations are seconds and end in `_s`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Lane(StrEnum):
+    """The two directions, and the two couriers' kinds."""
+
+    WEBHOOK = "webhook"
+    MQTT = "mqtt"
+
+
+class State(StrEnum):
+    """What a letter on disk is; one that is done has no row, one in flight has no state of its own."""
+
+    WAITING = "waiting"
+    DEAD = "dead"
+
+
+class Result(StrEnum):
+    """How a message or request ended, for one mapping: the ledger's outcomes."""
+
+    FILTERED = "filtered"
+    COALESCED = "coalesced"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """An MQTT message as the broker handed it over."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retained: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One HTTP request, unsigned: signing happens at each attempt."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One MQTT publish to a device."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+Content = Event | Command | Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What the outbox holds: an event or command with its fate so far.
+
+    `content` is a Message where the event could not be rendered: a retry renders it anew.
+    `seq` is the order of receipt; 0 until the outbox has given one. `due_at` None means: as
+    soon as its turn comes. `begun_at` marks a command whose publishing may have started.
+    `origin` recognises the broker's re-delivery of the message it came from.
+    """
+
+    id: str
+    lane: Lane
+    mapping: str
+    destination: str
+    key: str
+    content: Content
+    created_at: float
+    seq: int = 0
+    state: State = State.WAITING
+    attempts: int = 0
+    due_at: float | None = None
+    expires_at: float | None = None
+    begun_at: float | None = None
+    dead_at: float | None = None
+    reason: str | None = None
+    origin: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it weighs in memory: its body, which is what varies."""
+        match self.content:
+            case Event(body=body):
+                return len(body)
+            case Command(payload=payload) | Message(payload=payload):
+                return len(payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back from one attempt: a status, or the reason why there is none.
+
+    `status` is HTTP's, or MQTT's reason code. `error` is a short class ("timeout", "dns") and
+    `detail` a sentence; both are None when an answer came.
+    """
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str | None = None
+    detail: str | None = None
+    took_s: float = 0.0
+
+
+class Verdict(StrEnum):
+    """What an attempt means for the letter."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The judgement of one attempt.
+
+    `delay_s` counts for a retry. `pause_s` holds the whole destination back; `disable` stops it
+    until a person resumes it.
+    """
+
+    verdict: Verdict
+    reason: str
+    delay_s: float = 0.0
+    pause_s: float | None = None
+    disable: bool = False
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a hook answered, as it is remembered for a repeated id."""
+
+    status: int
+    document: Mapping[str, object]

@@ -1,0 +1,379 @@
+"""Expressions and templates: Jinja2, sandboxed and strict, over names that the caller gives.
+
+A missing value is an error, never a silent false or true. A payload's own key wins over a method of
+the same name. Templates come from the owner of the config only; data is never a template. Whatever an
+expression raises while it runs leaves here as RenderError, with the reason in the user's own words.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar, NoReturn, Self
+from urllib.parse import quote
+
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2.environment import TemplateExpression
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+from bridge.errors import RenderError
+from bridge.rules.topics import level_problem
+
+Names = Mapping[str, Any]
+
+MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
+SHOWN = 40  # characters of a value that a reason quotes
+
+_DICT_METHODS = frozenset({"get", "items", "keys", "values"})
+_LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
+
+
+class _Missing(StrictUndefined):
+    """A key that isn't there: any use of it raises."""
+
+    __slots__ = ()
+
+
+class _Method(_Missing):
+    """A dict's method where no key has that name: it can be called; any other use of it is a missing value's."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._undefined_obj, str(self._undefined_name))(*args, **kwargs)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if not isinstance(obj, Mapping):
+            return super().getattr(obj, attribute)
+        if attribute in obj:
+            return obj[attribute]
+        kind = _Method if attribute in _DICT_METHODS else _Missing
+        return kind(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Mapping) and isinstance(argument, str) and argument not in obj:
+            return _Missing(obj=obj, name=argument)
+        return super().getitem(obj, argument)
+
+
+def _environment(finalize: Callable[[Any], Any] | None = None) -> _Environment:
+    return _Environment(undefined=_Missing, finalize=finalize, keep_trailing_newline=True, autoescape=False, cache_size=0)
+
+
+def _one_level(value: Any) -> str:
+    text = str(value)
+    if problem := level_problem(text):
+        raise RenderError(f"the value {_shown(text)} can't be one level of a topic: {problem}")
+    return text
+
+
+def _percent_encoded(value: Any) -> str:
+    return quote(str(value).encode("utf-8", "strict"), safe="")
+
+
+_TEXT = _environment()
+_LEVEL = _environment(_one_level)
+_URL = _environment(_percent_encoded)
+
+
+class _Source:
+    """What expressions and templates share: their text, their names, and how they fail."""
+
+    environment: ClassVar[_Environment] = _TEXT
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _parsed(self) -> nodes.Template:
+        return self.environment.parse(self.text)
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names that the caller has to give."""
+        return set(meta.find_undeclared_variables(self._parsed()))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return it compiled; raise ValueError with what is wrong with *text*."""
+        if not isinstance(text, str):
+            raise ValueError("expected text")
+        try:
+            return cls(text)
+        except TemplateSyntaxError as exc:
+            raise ValueError(f"template {_shown(text)}: {exc.message}") from exc
+
+    def _fail(self, exc: Exception, names: Names) -> NoReturn:
+        if isinstance(exc, RenderError):
+            raise exc
+        raise RenderError(_explained(self._parsed(), names, exc)) from exc
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__.get("text") == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Expression(_Source):
+    """A Jinja2 expression, such as a `when`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._compiled: TemplateExpression = self.environment.compile_expression(text, undefined_to_none=False)
+
+    def _parsed(self) -> nodes.Template:
+        return self.environment.parse("{{ (" + self.text + ") }}")
+
+    def value(self, names: Names) -> Any:
+        """Return what it comes to, with its type kept; raise RenderError."""
+        try:
+            value = self._compiled(names)
+            if isinstance(value, StrictUndefined):
+                str(value)  # raises, as any use of a missing value does
+        except Exception as exc:  # a user's expression may raise anything at all
+            self._fail(exc, names)
+        return value
+
+    def holds(self, names: Names) -> bool:
+        """Return True if its value counts as true, False if not; raise RenderError if it can't be told."""
+        value = self.value(names)
+        try:
+            return bool(value)
+        except Exception as exc:  # as above
+            self._fail(exc, names)
+
+
+class Text(_Source):
+    """A template whose values stand in it as they are."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._compiled: Template | None = self.environment.from_string(text) if "{" in text else None
+
+    def render(self, names: Names) -> str:
+        """Return the text with its values in place; raise RenderError."""
+        if self._compiled is None:
+            return self.text
+        try:
+            text = self._compiled.render(names)
+        except Exception as exc:  # a user's template may raise anything at all
+            self._fail(exc, names)
+        if len(text) > MAX_OUTPUT:
+            raise RenderError(f"template {_shown(self.text)} came to more than {MAX_OUTPUT} characters")
+        return text
+
+
+class TopicText(Text):
+    """A topic: each value in it is one level."""
+
+    environment = _LEVEL
+
+
+class HeaderText(Text):
+    """A header's value: no control character can enter it."""
+
+    def render(self, names: Names) -> str:
+        text = super().render(names)
+        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+            raise RenderError(f"the header value {_shown(text)} holds a control character")
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            raise RenderError(f"the header value {_shown(text)} can't be sent as UTF-8") from exc
+        return text
+
+
+class UrlText(Text):
+    """An http or https URL: scheme, host and port are fixed; each value in path and query is percent-encoded."""
+
+    environment = _URL
+    _FIXED = re.compile(r"(https?)://([^/?#{}%\s\\]+)(?=[/?]|$)", re.IGNORECASE)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        fixed = self._FIXED.match(text)
+        if not re.match(r"https?://", text, re.IGNORECASE):
+            raise ValueError(f"the URL {_shown(text)} doesn't start with http:// or https://")
+        if fixed is None:
+            raise ValueError(f"the URL {_shown(text)}: its host and port are written out; a template may stand only after them")
+        if "@" in fixed[2]:
+            raise ValueError("a URL can't hold a user or password")
+        host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
+        if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
+            raise ValueError(f"the URL {_shown(text)}: expected a host and, if any, a port from 1 to 65535")
+        if "#" in _without_templates(text):
+            raise ValueError(f"the URL {_shown(text)}: a fragment is never sent")
+
+    def render(self, names: Names) -> str:
+        url = super().render(names)
+        if any(segment in (".", "..") for segment in url.split("?", 1)[0].split("/")[3:]):
+            raise RenderError("a value would make the URL's path climb with '.' or '..'")
+        if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url):
+            raise RenderError("the URL holds a blank or a control character")
+        return url
+
+
+class Structure:
+    """JSON built leaf by leaf: each text is a template, one lone `{{ expression }}` keeps its type."""
+
+    def __init__(self, written: Any) -> None:
+        self.written = written
+        self._built = _built(written)
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names that the caller has to give."""
+        return set[str]().union(*(leaf.names for leaf in _leaves(self._built)))
+
+    def render(self, names: Names) -> bytes:
+        """Return the JSON text, UTF-8; raise RenderError."""
+        return json_bytes(_valued(self._built, names))
+
+    @classmethod
+    def parse(cls, written: Any) -> "Structure":
+        """Return it compiled; raise ValueError with what is wrong."""
+        try:
+            return cls(written)
+        except TemplateSyntaxError as exc:
+            raise ValueError(f"template: {exc.message}") from exc
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and other.written == self.written
+
+    def __hash__(self) -> int:
+        return hash(repr(self.written))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return *value* as JSON, UTF-8, without NaN or Infinity; raise RenderError if it can't be."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError, UndefinedError) as exc:
+        raise RenderError(f"this can't be written as JSON: {exc}") from exc
+
+
+def unknown_names(used: set[str], known: Collection[str]) -> str | None:
+    """Return a sentence about the first name in *used* that nothing gives, or None."""
+    for name in sorted(used - set(known) - set(_TEXT.globals)):
+        close = get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
+        return f"{name!r} is not a name that can be used here; {hint}"
+    return None
+
+
+def _built(written: Any) -> Any:
+    if isinstance(written, dict):
+        return {key: _built(value) for key, value in written.items()}
+    if isinstance(written, list):
+        return [_built(value) for value in written]
+    if isinstance(written, str):
+        lone = _LONE.fullmatch(written)
+        return Expression.parse(lone[1]) if lone and _is_lone(written) else Text.parse(written)
+    if isinstance(written, bool | int | float):
+        return written
+    raise ValueError(f"{written!r} has no form in JSON: write it as text")
+
+
+def _is_lone(text: str) -> bool:
+    body = _TEXT.parse(text.strip()).body
+    return len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1
+
+
+def _leaves(built: Any) -> Iterator[_Source]:
+    if isinstance(built, dict):
+        built = list(built.values())
+    if isinstance(built, list):
+        for value in built:
+            yield from _leaves(value)
+    elif isinstance(built, _Source):
+        yield built
+
+
+def _valued(built: Any, names: Names) -> Any:
+    if isinstance(built, dict):
+        return {key: _valued(value, names) for key, value in built.items()}
+    if isinstance(built, list):
+        return [_valued(value, names) for value in built]
+    if isinstance(built, Expression):
+        return built.value(names)
+    return built.render(names) if isinstance(built, Text) else built
+
+
+def _explained(tree: nodes.Template, names: Names, exc: Exception) -> str:
+    """Return why *exc* came about: the path that is missing, or the value of the wrong type."""
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
+        path = _path(node)
+        if path and (missing := _missing(path, names)):
+            return f"{missing} is missing"
+    if isinstance(exc, TypeError):
+        for node in tree.find_all((nodes.Compare, nodes.BinExpr)):
+            if reason := _mixed(node, names):
+                return reason
+    return f"{type(exc).__name__}: {exc}"
+
+
+def _mixed(node: nodes.Node, names: Names) -> str | None:
+    sides = [node.expr, *(op.expr for op in node.ops)] if isinstance(node, nodes.Compare) else list(node.iter_child_nodes())
+    for side in sides:
+        if not (path := _path(side)):
+            continue
+        value = _follow(path, names)
+        if isinstance(value, str):
+            return f"{_written(path)} is the text {_shown(value)}, not a number: write {_written(path)}|float"
+        if value is None:
+            return f"{_written(path)} is null, not a number"
+    return None
+
+
+def _path(node: nodes.Node) -> list[Any]:
+    """Return the name and keys of a chain like `payload.a['b']`, or nothing if it isn't one."""
+    if isinstance(node, nodes.Name):
+        return [node.name]
+    if isinstance(node, nodes.Getattr) and (path := _path(node.node)):
+        return [*path, node.attr]
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and (path := _path(node.node)):
+        return [*path, node.arg.value]
+    return []
+
+
+def _missing(path: list[Any], names: Names) -> str | None:
+    for length in range(1, len(path) + 1):
+        if isinstance(_follow(path[:length], names), StrictUndefined):
+            return _written(path[:length])
+    return None
+
+
+def _follow(path: list[Any], names: Names) -> Any:
+    value: Any = names.get(path[0], _Missing(name=path[0])) if path[0] not in _TEXT.globals else ""
+    for key in path[1:]:
+        if isinstance(value, StrictUndefined):
+            return value
+        value = _TEXT.getitem(value, key) if isinstance(key, int) else _TEXT.getattr(value, key)
+    return value
+
+
+def _written(path: list[Any]) -> str:
+    return str(path[0]) + "".join(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in path[1:])
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
+
+
+def _without_templates(text: str) -> str:
+    return re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)

@@ -1,0 +1,60 @@
+"""What to subscribe to, and how to tell a copy from a new message.
+
+An MQTT 5 broker sends one copy of a message for each overlapping subscription (Mosquitto 2.0.11: three
+filters, three copies; over 3.1.1 one). A filter covered by another is therefore not subscribed, and
+where two merely cross, the subscription identifiers tell a copy from a repeat. MQTT 5.0 section 3.3.4.
+"""
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from bridge.rules.topics import Filter
+
+REMEMBERED = 64  # messages; copies come one after the other, so a few would do
+
+MAX_IDENTIFIER = 268_435_455  # MQTT 5.0 section 3.8.2.1.2
+
+
+def subscriptions(filters: Iterable[tuple[Filter, int]]) -> dict[str, int]:
+    """Return each filter that has to be subscribed, and its QoS: 0 or 1, the highest that any mapping wants.
+
+    QoS 2 becomes 1: nothing is lost by it, and a receiver's webhook-id takes care of repeats.
+    """
+    wanted: dict[str, tuple[Filter, int]] = {}
+    for filter, qos in filters:
+        _, before = wanted.get(filter.plain, (filter, 0))
+        wanted[filter.plain] = (filter, max(before, min(qos, 1)))
+    kept: dict[str, int] = {}
+    for plain, (filter, qos) in wanted.items():
+        if not any(other.covers(filter) for text, (other, _) in wanted.items() if text != plain):
+            kept[plain] = max([qos, *(other_qos for other, other_qos in wanted.values() if filter.covers(other))])
+    return kept
+
+
+def identifier(plain: str) -> int:
+    """Return the subscription identifier of a filter: the same in every run, as the broker's queue outlives us."""
+    return zlib.crc32(plain.encode()) % MAX_IDENTIFIER + 1
+
+
+class Copies:
+    """Recognises the second and later copies of one message, one for each crossing subscription."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, int], set[int]] = OrderedDict()
+
+    def is_copy(self, topic: str, payload: bytes, identifiers: Iterable[int]) -> bool:
+        """Return True if this came already through another subscription, False if it is a message of its own."""
+        fresh = set(identifiers)
+        if not fresh:
+            return False
+        mark = (topic, hash(payload))
+        seen = self._seen.get(mark)
+        if seen is not None and not seen & fresh:
+            seen |= fresh
+            return True
+        self._seen[mark] = fresh
+        self._seen.move_to_end(mark)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return False

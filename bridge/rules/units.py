@@ -1,0 +1,72 @@
+"""Quantities as people write them in the config, and the base of every slice of it.
+
+Pure: text in, numbers out. A written form that doesn't fit raises ValueError with what was expected.
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)", re.ASCII)
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class Slice(BaseModel):
+    """A frozen part of the settings, owned by the module that uses it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # pydantic prints secrets otherwise
+        arbitrary_types_allowed=True,
+        validate_default=False,
+    )
+
+
+def seconds(text: object) -> float:
+    """Return the seconds of a duration like "250ms", "10s", "5m", "1h" or "3d"."""
+    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError('expected a duration such as "250ms", "10s", "5m", "1h" or "3d"')
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def some_seconds(text: object) -> float:
+    """Return the seconds of a duration that is longer than nothing."""
+    if not (length_s := seconds(text)):
+        raise ValueError('expected a duration longer than nothing, such as "10s"')
+    return length_s
+
+
+def size_bytes(text: object) -> int:
+    """Return the bytes of a size like "256KiB" or "64MiB"."""
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError('expected a size such as "256KiB" or "64MiB"')
+    return int(found[1]) * _BYTES[found[2]]
+
+
+def duration_text(length_s: float) -> str:
+    """Return a duration as a person would say it: "45s", "5m", "2h 10m", "3d"."""
+    if length_s < 1:
+        return f"{length_s * 1000:.0f}ms"
+    left, parts = round(length_s), []
+    for unit, unit_s in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, unit_s)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def one_or_more(given: Any) -> Any:
+    """Return a list for what may be written as one thing or as a list of them."""
+    return given if isinstance(given, list | tuple) else [given]
+
+
+Duration = Annotated[float, BeforeValidator(some_seconds)]
+DurationOrZero = Annotated[float, BeforeValidator(seconds)]
+Size = Annotated[int, BeforeValidator(size_bytes)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(one_or_more)]
