@@ -1,0 +1,205 @@
+"""The courier of one destination: takes what may go, sends it, has the answer judged, records the outcome.
+
+Only it repeats. `send` sends once and returns a Reply, `judge` is a pure rule; whatever else is raised on the
+way is a poison event's doing, and ends with that event, not with the courier.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridge.errors import RenderError
+from bridge.model import Lane, Letter, Outcome, Reply, Verdict
+from bridge.outbox.outbox import Outbox
+from bridge.outbox.window import Fetch, Window
+
+logger = logging.getLogger(__name__)
+
+CLOCK_SLACK_S = 2.0  # what a clock may be set back without casting doubt on a command's age
+DRAIN_S = 3.0  # how long what is in flight may take when the program ends; the rest is sent again later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Where time and chance come from: monotonic seconds, unix seconds, and a number in [0, 1)."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+    chance: Callable[[], float]
+
+
+Send = Callable[[Letter], Awaitable[Reply]]
+Judge = Callable[[Letter, Reply, float, float], Outcome]
+
+
+class Courier:
+    """Carries one destination's letters, several at a time, in order for each key."""
+
+    def __init__(self, lane: Lane, destination: str, *, outbox: Outbox, clock: Clock, send: Send, judge: Judge, concurrency: int) -> None:
+        self.lane, self.destination = lane, destination
+        self._outbox, self._clock, self._send, self._judge = outbox, clock, send, judge
+        self._concurrency = concurrency
+        self._window = Window(backlog=outbox.register(lane, destination, self))
+        self._wake = asyncio.Event()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._paused_until = 0.0
+        self._ready = True
+        self._stopping = False
+        self.failures = 0
+        self.disabled: str | None = None
+        self.on_disable: Callable[[str], None] = lambda _: None
+
+    # --- as the outbox sees it ---
+
+    @property
+    def troubled(self) -> bool:
+        """Return True while its destination fails or is held back, False while all is well."""
+        return self.failures > 0 or not self._ready or self.disabled is not None
+
+    def offer(self, letter: Letter) -> bool:
+        """Take a new letter into memory and return True, or leave it to the disk and return False."""
+        self._wake.set()
+        return self._window.offer(letter)
+
+    def holds(self, seq: int) -> bool:
+        """Return True if that letter is in memory here, False if not."""
+        return self._window.holds(seq)
+
+    def discard(self, numbers: set[int]) -> set[int]:
+        """Forget letters that a person dropped, but for those in flight; return the latter."""
+        return self._window.discard(numbers)
+
+    def look_again(self) -> None:
+        """Look at the disk again, and let everything be due now; resume if the destination was disabled."""
+        self._window.wake_all()
+        self._window.rescan()
+        self.resume()
+
+    # --- as people and the program see it ---
+
+    def resume(self) -> None:
+        """Send again, whatever held it back."""
+        self.disabled, self._paused_until = None, 0.0
+        self._wake.set()
+
+    def allow(self, *, ready: bool) -> None:
+        """Hold everything back while the way to the destination is not *ready*."""
+        self._ready = ready
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Start nothing more; `run` returns once what is in flight has come back, or after DRAIN_S."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Carry letters until `stop`."""
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stopping:
+                self._wake.clear()
+                self._start(tasks)
+                await self._wait_until(self._next_at())
+            await self._drain()
+
+    # --- the round ---
+
+    def _start(self, tasks: asyncio.TaskGroup) -> None:
+        now = self._clock.monotonic()
+        if self._ready and self.disabled is None and now >= self._paused_until:
+            while len(self._flights) < self._concurrency and (letter := self._window.next(now)) is not None:
+                if self._has_expired(letter):
+                    self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
+                else:
+                    self._fly(tasks, self._carry(letter), letter.id)
+        if (fetch := self._window.wish()) is not None:
+            tasks.create_task(self._fetch(fetch), name=f"fetch for {self.destination}")
+
+    def _fly(self, tasks: asyncio.TaskGroup, carrying: Coroutine[None, None, None], id: str) -> None:
+        flight = tasks.create_task(carrying, name=f"letter {id}")
+        self._flights.add(flight)
+        flight.add_done_callback(self._landed)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flights.discard(flight)
+        self._wake.set()
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        letters, exhausted = await self._outbox.fetch(self.lane, self.destination, fetch)
+        self._window.fetched(fetch, letters, exhausted=exhausted, now=self._clock.monotonic(), wall=self._clock.wall())
+        self._wake.set()
+
+    async def _carry(self, letter: Letter) -> None:
+        try:
+            reply = await self._send(letter)
+            outcome = self._judge(letter, reply, self._clock.wall(), self._clock.chance())
+        except RenderError as exc:
+            outcome = Outcome(verdict=Verdict.DEAD, reason=str(exc))
+        except Exception as exc:  # a poison event must end itself, not its courier
+            logger.exception("poison letter=%s destination=%s", letter.id, letter.destination)
+            outcome = Outcome(verdict=Verdict.DEAD, reason=f"{type(exc).__name__} while it was sent")
+        self._conclude(letter, outcome)
+
+    def _conclude(self, letter: Letter, outcome: Outcome) -> None:
+        self._outbox.record(letter, outcome)
+        now = self._clock.monotonic()
+        if outcome.verdict is Verdict.RETRY:
+            self._window.rest(letter, now + outcome.delay_s)
+        else:
+            self._window.done(letter)
+        if outcome.pause_s is not None:
+            self._paused_until = max(self._paused_until, now + outcome.pause_s)
+        if outcome.disable:
+            self.disabled = outcome.reason
+            self.on_disable(outcome.reason)
+        self._tell(letter, outcome)
+
+    def _tell(self, letter: Letter, outcome: Outcome) -> None:
+        """Write one line for an outcome; for a failure that goes on, when it begins and then at each power of two."""
+        kind = "command" if letter.lane is Lane.MQTT else "event"
+        what = (kind, letter.id, letter.mapping, letter.destination, letter.attempts + 1)
+        took_s = outcome.reply.took_s if outcome.reply else 0.0
+        if outcome.verdict is Verdict.DELIVERED:
+            if self.failures:
+                logger.info("recovered destination=%s after_failures=%d", letter.destination, self.failures)
+            self.failures = 0
+            logger.info("delivered %s=%s mapping=%s destination=%s attempt=%d took_s=%.3f", *what, took_s)
+            return
+        if outcome.verdict is Verdict.RETRY:
+            self.failures += 1
+            if self.failures & (self.failures - 1) == 0:
+                logger.warning(
+                    "retry %s=%s mapping=%s destination=%s attempt=%d next_s=%.1f failures=%d reason=%r", *what, outcome.delay_s, self.failures, outcome.reason
+                )
+            return
+        logger.warning("%s %s=%s mapping=%s destination=%s attempt=%d reason=%r", outcome.verdict, *what, outcome.reason)
+
+    def _has_expired(self, letter: Letter) -> bool:
+        if letter.expires_at is None:
+            return False
+        now = self._clock.wall()
+        # A clock that went back can't tell how old a command is: better not on time than late.
+        return now >= letter.expires_at or (letter.lane is Lane.MQTT and now < letter.created_at - CLOCK_SLACK_S)
+
+    def _next_at(self) -> float | None:
+        if not self._ready or self.disabled is not None or len(self._flights) >= self._concurrency:
+            return None
+        rest_at = self._window.next_at()
+        if self._paused_until > self._clock.monotonic():
+            return self._paused_until
+        return rest_at
+
+    async def _wait_until(self, at: float | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if at is None else max(at - self._clock.monotonic(), 0.0)):
+                await self._wake.wait()
+
+    async def _drain(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._flights:
+                    self._wake.clear()
+                    await self._wake.wait()
+        for flight in self._flights:
+            flight.cancel()

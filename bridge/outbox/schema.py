@@ -1,0 +1,67 @@
+"""The outbox file's tables, as the migrations that made them.
+
+Imported only where a file is new or old: sqlite-utils costs 20 MB that a running daemon doesn't need.
+"""
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("mqtthook")
+
+
+@migrations()
+def first_tables(db: Database) -> None:
+    """Make the letters, the ids that hooks remember, the ledger, and the notes of the bridge itself."""
+    for statement in _FIRST:
+        db.execute(statement)
+
+
+_FIRST = (
+    """CREATE TABLE letter (
+        seq INTEGER PRIMARY KEY,            -- order of receipt
+        id TEXT NOT NULL,                   -- webhook-id
+        lane TEXT NOT NULL,
+        mapping TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        key TEXT NOT NULL,
+        state TEXT NOT NULL,                -- waiting or dead; what is done has no row
+        created_at REAL NOT NULL,
+        due_at REAL,                        -- null: as soon as its turn comes
+        expires_at REAL,
+        begun_at REAL,                      -- a command that may have been published
+        dead_at REAL,
+        attempts INTEGER NOT NULL,
+        reason TEXT,
+        origin TEXT,                        -- recognises the broker's re-delivery
+        envelope TEXT NOT NULL,             -- all of the content but its body, JSON
+        body BLOB NOT NULL
+    ) STRICT""",
+    # What waits, per courier in order of receipt, and per key within it.
+    "CREATE INDEX letter_waiting ON letter (lane, destination, seq) WHERE state = 'waiting'",
+    "CREATE INDEX letter_key ON letter (lane, destination, key, seq) WHERE state = 'waiting'",
+    "CREATE INDEX letter_expiry ON letter (expires_at) WHERE state = 'waiting' AND expires_at IS NOT NULL",
+    "CREATE INDEX letter_dead ON letter (seq) WHERE state = 'dead'",
+    "CREATE INDEX letter_id ON letter (id)",
+    """CREATE TABLE seen (
+        hook TEXT NOT NULL,
+        id TEXT NOT NULL,
+        at REAL NOT NULL,
+        status INTEGER,                     -- null: not answered yet
+        document TEXT,
+        PRIMARY KEY (hook, id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX seen_at ON seen (at)",
+    """CREATE TABLE ledger (
+        mapping TEXT NOT NULL,
+        entry TEXT NOT NULL,                -- in, or an outcome
+        count INTEGER NOT NULL,
+        PRIMARY KEY (mapping, entry)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to this version's tables, one transaction for each step."""
+    migrations.apply(Database(connection, execute_plugins=False))

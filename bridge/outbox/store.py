@@ -1,0 +1,357 @@
+"""The outbox file: SQLite, one writer, explicit transactions, durable at every commit.
+
+WAL with synchronous=FULL: in simulated power cuts it lost nothing, where NORMAL lost rows. Used from one
+thread at a time. Nothing here opens the file but SQLite: closing another handle would drop its locks.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from bridge.errors import AlreadyRunning, StoreBroken, StoreFull
+from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, State
+from bridge.outbox.ledger import Counts
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
+
+PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
+CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
+WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
+
+_COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, envelope, body"
+_PUT = f"""INSERT INTO letter ({_COLUMNS}) VALUES ({", ".join("?" * 17)})
+    ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
+    dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
+
+_REVIVE = """UPDATE letter SET state = 'waiting', created_at = ?, attempts = 0, due_at = NULL, begun_at = NULL, dead_at = NULL,
+    expires_at = CASE lane WHEN 'mqtt' THEN expires_at END WHERE seq = ?"""
+
+
+Tally = dict[tuple[Lane, str, str], int]  # letters by lane, destination and mapping
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one commit writes."""
+
+    letters: dict[int, Letter] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+    seen: dict[tuple[str, str], float] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.letters or self.gone or self.seen or self.answers or self.counts or self.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which letters a person means: every filter that is set has to agree."""
+
+    ids: tuple[str, ...] = ()
+    state: State | None = None
+    mapping: str | None = None
+    destination: str | None = None
+    key: str | None = None
+    reason: str | None = None
+    before: float | None = None
+    limit: int | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the SQL condition and its parameters."""
+        tests: list[tuple[str, list[Any]]] = []
+        if self.ids:
+            tests.append((f"id IN ({', '.join('?' * len(self.ids))})", list(self.ids)))
+        for column, value in (("state", self.state), ("mapping", self.mapping), ("destination", self.destination), ("key", self.key)):
+            if value is not None:
+                tests.append((f"{column} = ?", [str(value)]))
+        if self.reason is not None:
+            tests.append(("instr(lower(reason), lower(?)) > 0", [self.reason]))
+        if self.before is not None:
+            tests.append(("created_at < ?", [self.before]))
+        return " AND ".join(text for text, _ in tests) or "TRUE", [value for _, values in tests for value in values]
+
+
+class Store:
+    """An open outbox file."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
+        self._db = connection
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, *, max_size: int) -> Self:
+        """Return the outbox at *path*, made or migrated if need be, at most *max_size* bytes.
+
+        Raises AlreadyRunning where another process has it open, StoreBroken where it can't be used.
+        """
+        lock = _locked(path)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
+            os.close(descriptor)
+            return cls(_connected(path, max_size), lock)
+        except (OSError, sqlite3.Error) as exc:
+            os.close(lock)
+            raise StoreBroken(f"the outbox {path} can't be used: {exc}") from exc
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Close the file, its log folded in."""
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+        os.close(self._lock)
+
+    def write(self, changes: Changes) -> None:
+        """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM letter WHERE seq = ?", ((seq,) for seq in changes.gone))
+            db.executemany(_PUT, (_row(letter) for letter in changes.letters.values()))
+            db.executemany("INSERT OR IGNORE INTO seen (hook, id, at) VALUES (?, ?, ?)", ((*name, at) for name, at in changes.seen.items()))
+            db.executemany(
+                "UPDATE seen SET status = ?, document = ? WHERE hook = ? AND id = ?",
+                ((answer.status, json.dumps(answer.document), *name) for name, answer in changes.answers.items()),
+            )
+            db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", changes.notes.items())
+            _save_counts(db, changes.counts)
+
+    def expired(self, now: float, limit: int = 1_000) -> list[Letter]:
+        """Return what waits and has expired."""
+        return self._letters("state = 'waiting' AND expires_at <= ? LIMIT ?", now, limit)
+
+    def last_seq(self) -> int:
+        """Return the highest number that a letter here has, 0 if there is none."""
+        return int(self._one("SELECT coalesce(max(seq), 0) FROM letter"))
+
+    def waiting(self, lane: Lane, destination: str, after: int, limit: int) -> list[Letter]:
+        """Return what waits for a destination past number *after*, in order."""
+        return self._letters("lane = ? AND destination = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?", lane, destination, after, limit)
+
+    def waiting_of_key(self, lane: Lane, destination: str, key: str, limit: int) -> list[Letter]:
+        """Return what waits for a destination under one key, in order."""
+        return self._letters("lane = ? AND destination = ? AND key = ? AND state = 'waiting' ORDER BY seq LIMIT ?", lane, destination, key, limit)
+
+    def waiting_counts(self) -> Tally:
+        """Return how many letters wait, by lane, destination and mapping."""
+        rows = self._db.execute("SELECT lane, destination, mapping, count(*) FROM letter INDEXED BY letter_waiting WHERE state = 'waiting' GROUP BY lane, destination, mapping")
+        return {(Lane(lane), destination, mapping): count for lane, destination, mapping, count in rows}
+
+    def dead_counts(self) -> dict[str, int]:
+        """Return how many dead letters each mapping has."""
+        return dict(self._db.execute("SELECT mapping, count(*) FROM letter WHERE state = 'dead' GROUP BY mapping"))
+
+    def oldest_waiting(self) -> dict[tuple[Lane, str], float]:
+        """Return when the oldest waiting letter of each lane and destination came."""
+        rows = self._db.execute("SELECT lane, destination, min(seq) FROM letter WHERE state = 'waiting' GROUP BY lane, destination").fetchall()
+        return {(Lane(lane), destination): float(self._one("SELECT created_at FROM letter WHERE seq = ?", seq)) for lane, destination, seq in rows}
+
+    def origins(self, limit: int) -> list[str]:
+        """Return what recognises the last *limit* messages that made letters which are still here."""
+        rows = self._db.execute("SELECT origin FROM letter WHERE seq > (SELECT max(seq) FROM letter) - ? AND origin IS NOT NULL", (limit,))
+        return [origin for (origin,) in rows]
+
+    def begun(self) -> list[Letter]:
+        """Return the commands that were being published when the last run ended."""
+        return self._letters("lane = ? AND destination = 'mqtt' AND state = 'waiting' AND begun_at IS NOT NULL", Lane.MQTT)
+
+    def answered(self, hook: str, id: str) -> Answer | None:
+        """Return what a hook answered when it met this id first, or None if it never has."""
+        row = self._db.execute("SELECT status, document FROM seen WHERE hook = ? AND id = ?", (hook, id)).fetchone()
+        return None if row is None else Answer(status=row[0], document=json.loads(row[1]))
+
+    def forget_seen(self, before: float) -> None:
+        """Delete the ids that were met before an instant."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM seen WHERE at < ?", (before,))
+
+    def select(self, wanted: Selection) -> list[Letter]:
+        """Return the letters that a person means, oldest first."""
+        where, values = wanted.where()
+        return self._letters(f"{where} ORDER BY seq LIMIT ?", *values, -1 if wanted.limit is None else wanted.limit)
+
+    def numbers(self, wanted: Selection) -> list[int]:
+        """Return the numbers of the letters that a person means."""
+        where, values = wanted.where()
+        rows = self._db.execute(f"SELECT seq FROM letter WHERE {where} ORDER BY seq LIMIT ?", (*values, -1 if wanted.limit is None else wanted.limit))
+        return [seq for (seq,) in rows]
+
+    def revive(self, numbers: list[int], now: float) -> Tally:
+        """Let dead letters wait again as if they came now; return how many of each place and mapping.
+
+        An event may be late, so it doesn't expire any more. A command may not: its end stays.
+        """
+        return self._change(numbers, State.DEAD, _REVIVE, now)
+
+    def hasten(self, numbers: list[int]) -> Tally:
+        """Let waiting letters be due now; return how many of each place and mapping."""
+        return self._change(numbers, State.WAITING, "UPDATE letter SET due_at = NULL, attempts = 0 WHERE seq = ?")
+
+    def drop(self, numbers: list[int], state: State) -> Tally:
+        """Delete letters that are in *state*; return how many of each place and mapping."""
+        return self._change(numbers, state, "DELETE FROM letter WHERE seq = ?")
+
+    def counts(self) -> Counts:
+        """Return the ledger as it was last written."""
+        counts: Counts = {}
+        for mapping, entry, count in self._db.execute("SELECT mapping, entry, count FROM ledger"):
+            counts.setdefault(mapping, {})[entry] = count
+        return counts
+
+    def save_counts(self, counts: Counts) -> None:
+        """Write the ledger."""
+        with self._transaction() as db:
+            _save_counts(db, counts)
+
+    def note(self, name: str) -> str | None:
+        """Return what was noted under a name, or None."""
+        row = self._db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def pages(self) -> tuple[int, int]:
+        """Return the bytes in use, and the most that the file may have."""
+        used = int(self._one("PRAGMA page_count")) - int(self._one("PRAGMA freelist_count"))
+        return used * PAGE_BYTES, int(self._one("PRAGMA max_page_count")) * PAGE_BYTES
+
+    def _change(self, numbers: list[int], state: State, statement: str, *values: Any) -> Tally:
+        changed: Tally = {}
+        with self._transaction() as db:
+            for seq in numbers:
+                row = db.execute("SELECT lane, destination, mapping FROM letter WHERE seq = ? AND state = ?", (seq, state)).fetchone()
+                if row is not None:
+                    db.execute(statement, (*values, seq))
+                    place = (Lane(row[0]), row[1], row[2])
+                    changed[place] = changed.get(place, 0) + 1
+        return changed
+
+    def _letters(self, where: str, *values: Any) -> list[Letter]:
+        return [_letter(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM letter WHERE {where}", values)]
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._db.execute(query, values).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            # IMMEDIATE: a read lock that has to be upgraded could fail at once.
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            if exc.sqlite_errorname == "SQLITE_FULL":
+                raise StoreFull("the outbox is full: `store.max_size` is reached, or its disk has no space left") from exc
+            # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
+            raise StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})") from exc
+
+
+def _locked(path: Path) -> int:
+    """Return the open lock beside the file; it falls with the process, however that ends."""
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice") from exc
+    return lock
+
+
+def _connected(path: Path, max_size: int) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    try:
+        for pragma in (
+            "auto_vacuum = INCREMENTAL",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "busy_timeout = 5000",
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+            "temp_store = MEMORY",
+            f"cache_size = -{CACHE_KIB}",
+            f"journal_size_limit = {WAL_LIMIT}",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreBroken(f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file")
+        if version < SCHEMA_VERSION:
+            from bridge.outbox.schema import migrate  # here: see the law of that module
+
+            migrate(db)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:
+    rows = ((mapping, entry, count) for mapping, entries in counts.items() for entry, count in entries.items())
+    db.executemany("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)", rows)
+
+
+def _row(letter: Letter) -> tuple[Any, ...]:
+    envelope, body = _sealed(letter.content)
+    return (
+        letter.seq,
+        letter.id,
+        letter.lane,
+        letter.mapping,
+        letter.destination,
+        letter.key,
+        letter.state,
+        letter.created_at,
+        letter.due_at,
+        letter.expires_at,
+        letter.begun_at,
+        letter.dead_at,
+        letter.attempts,
+        letter.reason,
+        letter.origin,
+        envelope,
+        body,
+    )
+
+
+def _letter(row: tuple[Any, ...]) -> Letter:
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    content = _opened(values.pop("envelope"), values.pop("body"))
+    return Letter(**values | {"lane": Lane(values["lane"]), "state": State(values["state"]), "content": content})
+
+
+def _sealed(content: Content) -> tuple[str, bytes]:
+    match content:
+        case Event(method=method, url=url, headers=headers, body=body):
+            return json.dumps({"event": [method, url, headers]}), body
+        case Command(topic=topic, payload=payload, qos=qos, retain=retain):
+            return json.dumps({"command": [topic, qos, retain]}), payload
+        case Message(topic=topic, payload=payload, qos=qos, retained=retained, properties=properties, received_at=at):
+            return json.dumps({"message": [topic, qos, retained, dict(properties), at]}), payload
+
+
+def _opened(envelope: str, body: bytes) -> Content:
+    ((kind, rest),) = json.loads(envelope).items()
+    if kind == "event":
+        method, url, headers = rest
+        return Event(method=method, url=url, headers=tuple((name, value) for name, value in headers), body=body)
+    if kind == "command":
+        topic, qos, retain = rest
+        return Command(topic=topic, payload=body, qos=qos, retain=retain)
+    topic, qos, retained, properties, at = rest
+    return Message(topic=topic, payload=body, qos=qos, retained=retained, properties=properties, received_at=at)

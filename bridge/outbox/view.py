@@ -1,0 +1,47 @@
+"""A letter as people and programs are shown it. Bodies are shown whole only where one letter is asked for."""
+
+import base64
+from typing import Any
+
+from bridge.model import Command, Event, Letter, Message
+
+
+def letter_summary(letter: Letter) -> dict[str, Any]:
+    """Return what a list shows of a letter."""
+    return {
+        "id": letter.id,
+        "state": letter.state.value,
+        "lane": letter.lane.value,
+        "mapping": letter.mapping,
+        "destination": letter.destination,
+        "key": letter.key,
+        "attempts": letter.attempts,
+        "created_at": letter.created_at,
+        "due_at": letter.due_at,
+        "expires_at": letter.expires_at,
+        "dead_at": letter.dead_at,
+        "reason": letter.reason,
+        "bytes": letter.size,
+    }
+
+
+def letter_document(letter: Letter) -> dict[str, Any]:
+    """Return all of a letter."""
+    return letter_summary(letter) | {"content": _content(letter)}
+
+
+def _content(letter: Letter) -> dict[str, Any]:
+    match letter.content:
+        case Event(method=method, url=url, headers=headers, body=body):
+            return {"method": method, "url": url, "headers": dict(headers), **_shown("body", body)}
+        case Command(topic=topic, payload=payload, qos=qos, retain=retain):
+            return {"topic": topic, "qos": qos, "retain": retain, **_shown("payload", payload)}
+        case Message(topic=topic, payload=payload, qos=qos, retained=retained):
+            return {"not_rendered": True, "topic": topic, "qos": qos, "retained": retained, **_shown("payload", payload)}
+
+
+def _shown(name: str, data: bytes) -> dict[str, str]:
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}

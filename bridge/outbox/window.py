@@ -1,0 +1,245 @@
+"""One destination's letters in memory: which may go next. No clock, no loop, no disk: `now` is monotonic seconds.
+
+Letters of one key go one after the other; keys pass each other. A window bounds what is in memory; the
+rest is on disk, and this remembers where:
+
+- past `_cursor`, when the window was full (`_behind`): fetched by number, in order;
+- under a key whose head failed (the key *rests*), or which has more than its share: fetched by key.
+
+A key with letters on disk only takes no new one into memory, or order would be lost.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from bridge.model import Letter
+
+LETTERS = 256  # letters in memory per destination; enough to keep 64 in flight while the next are fetched
+BYTES = 4 << 20  # and their bodies
+KEY_SHARE = 64  # of the window, for one key: the others must have room
+MAX_RESTING = 10_000  # keys that wait for their next attempt; beyond it nothing new is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A wish for letters from disk: of one key, or (key None) past a number; `tail` tells what was known when it was made."""
+
+    key: str | None
+    after: int
+    limit: int
+    tail: int
+
+
+@dataclass(slots=True)
+class _Line:
+    """The letters of one key that are in memory, head first. `beyond` is the last one that is on disk only, 0 for none."""
+
+    queue: deque[Letter] = field(default_factory=deque)
+    in_flight: bool = False
+    resting: bool = False
+    beyond: int = 0
+
+
+class Window:
+    """The letters of one destination that are at hand, and the order in which they go."""
+
+    def __init__(self, *, backlog: bool) -> None:
+        """Start with nothing in memory; *backlog* tells whether anything waits on disk."""
+        self._lines: dict[str, _Line] = {}
+        self._ready: deque[str] = deque()
+        self._returning: deque[str] = deque()
+        self._rests: list[tuple[float, str]] = []
+        self._held: set[int] = set()
+        self._bytes = 0
+        self._cursor = 0
+        self._behind = backlog
+        self._tail = 0
+        self._fetching = False
+
+    @property
+    def resting(self) -> int:
+        """Return how many keys wait for their next attempt."""
+        return len(self._rests)
+
+    def holds(self, seq: int) -> bool:
+        """Return True if that letter is in memory here, False if not."""
+        return seq in self._held
+
+    def offer(self, letter: Letter) -> bool:
+        """Take a new letter into memory and return True; or leave it to the disk and return False."""
+        line = self._lines.get(letter.key)
+        if line is not None and (line.resting or line.beyond or len(line.queue) >= KEY_SHARE):
+            line.beyond = letter.seq
+            self._account(letter.seq)
+            return False
+        if self._behind or self._full():
+            self._behind = True
+            self._tail = max(self._tail, letter.seq)
+            return False
+        self._account(letter.seq)
+        self._take(letter)
+        return True
+
+    def next(self, now: float) -> Letter | None:
+        """Return the next letter to send, or None if none may go now. It stays in memory until `done` or `rest`."""
+        self._wake(now)
+        while self._ready:
+            line = self._lines.get(self._ready.popleft())
+            if line is not None and line.queue and not line.in_flight:
+                line.in_flight = True
+                return line.queue[0]
+        return None
+
+    def next_at(self) -> float | None:
+        """Return when the next resting key wakes, or None if none rests."""
+        return self._rests[0][0] if self._rests else None
+
+    def done(self, letter: Letter) -> None:
+        """Let go of a letter that has ended; the next of its key may go."""
+        line = self._lines[letter.key]
+        line.in_flight = False
+        self._forget(line.queue.popleft())
+        self._settle(letter.key, line)
+
+    def rest(self, letter: Letter, until: float) -> None:
+        """Let a letter's key rest until an instant: all of the key goes back to disk until then."""
+        line = self._lines[letter.key]
+        line.in_flight = False
+        self._to_disk(line)
+        line.beyond = max(line.beyond, letter.seq)
+        self._rest(letter.key, line, until)
+
+    def rescan(self) -> None:
+        """Look at the disk from the start again: something there has changed."""
+        self._behind, self._cursor = True, 0
+
+    def wake_all(self) -> None:
+        """Let every resting key be due now."""
+        self._rests = [(0.0, key) for _, key in self._rests]
+
+    def discard(self, numbers: set[int]) -> set[int]:
+        """Forget letters that a person dropped, but for those in flight; return the latter."""
+        flying = {line.queue[0].seq for line in self._lines.values() if line.in_flight} & numbers
+        for key, line in list(self._lines.items()):
+            for letter in [letter for letter in line.queue if letter.seq in numbers - flying]:
+                line.queue.remove(letter)
+                self._forget(letter)
+            if not line.in_flight and not line.resting and not line.queue:
+                self._settle(key, line)
+        return flying
+
+    def wish(self) -> Fetch | None:
+        """Return what should be fetched from disk now, or None. One fetch at a time: answer it with `fetched`."""
+        if self._fetching:
+            return None
+        while self._returning:
+            key = self._returning.popleft()
+            line = self._lines.get(key)
+            if line is not None and not line.resting and not line.queue:
+                self._fetching = True
+                return Fetch(key, 0, KEY_SHARE, line.beyond)
+        if self._behind and len(self._held) <= LETTERS // 2 and len(self._rests) < MAX_RESTING:
+            self._fetching = True
+            return Fetch(None, self._cursor, LETTERS - len(self._held), self._tail)
+        return None
+
+    def fetched(self, fetch: Fetch, letters: list[Letter], *, exhausted: bool, now: float, wall: float) -> None:
+        """Take what was fetched; *exhausted* tells that there was no more of it.
+
+        *now* is the monotonic and *wall* the unix time that due instants are measured by.
+        """
+        self._fetching = False
+        if fetch.key is None:
+            self._scanned(letters, now=now, wall=wall, complete=exhausted and self._tail == fetch.tail)
+        else:
+            self._returned(fetch.key, letters, now=now, wall=wall, complete=exhausted, tail=fetch.tail)
+
+    def _scanned(self, letters: list[Letter], *, now: float, wall: float, complete: bool) -> None:
+        for letter in letters:
+            if self._behind and self._full():
+                return
+            self._cursor = letter.seq
+            self._admit(letter, now, wall)
+        if complete:
+            self._behind, self._cursor = False, max(self._cursor, self._tail)
+
+    def _returned(self, key: str, letters: list[Letter], *, now: float, wall: float, complete: bool, tail: int) -> None:
+        line = self._lines.get(key)
+        if line is None:
+            return
+        beyond, line.beyond = line.beyond, 0
+        for letter in letters:
+            self._admit(letter, now, wall)
+        if line.beyond or not complete or beyond != tail:
+            line.beyond = max(beyond, line.beyond)
+        if not line.queue and not line.resting:
+            self._settle(key, line)
+
+    def _admit(self, letter: Letter, now: float, wall: float) -> None:
+        """Take a letter that came from disk, unless it is here already or its key has others before it on disk."""
+        if letter.seq in self._held:
+            return
+        line = self._lines.setdefault(letter.key, _Line())
+        if line.resting or line.beyond or len(line.queue) >= KEY_SHARE:
+            line.beyond = max(line.beyond, letter.seq)
+        elif letter.due_at is not None and letter.due_at > wall and not line.queue:
+            line.beyond = letter.seq
+            self._rest(letter.key, line, now + letter.due_at - wall)
+        else:
+            self._take(letter)
+
+    def _take(self, letter: Letter) -> None:
+        line = self._lines.setdefault(letter.key, _Line())
+        self._held.add(letter.seq)
+        self._bytes += letter.size
+        if line.queue and letter.seq < line.queue[-1].seq:
+            _insert(line, letter)
+        else:
+            line.queue.append(letter)
+        if not line.in_flight:
+            self._ready.append(letter.key)
+
+    def _settle(self, key: str, line: _Line) -> None:
+        if line.queue:
+            self._ready.append(key)
+        elif line.beyond:
+            self._returning.append(key)
+        else:
+            del self._lines[key]
+
+    def _rest(self, key: str, line: _Line, until: float) -> None:
+        line.resting = True
+        heapq.heappush(self._rests, (until, key))
+
+    def _wake(self, now: float) -> None:
+        while self._rests and self._rests[0][0] <= now:
+            _, key = heapq.heappop(self._rests)
+            line = self._lines[key]
+            line.resting = False
+            self._returning.append(key)
+
+    def _to_disk(self, line: _Line) -> None:
+        if line.queue:
+            line.beyond = max(line.beyond, line.queue[-1].seq)
+        for letter in line.queue:
+            self._forget(letter)
+        line.queue.clear()
+
+    def _forget(self, letter: Letter) -> None:
+        self._held.discard(letter.seq)
+        self._bytes -= letter.size
+
+    def _account(self, seq: int) -> None:
+        if not self._behind:
+            self._cursor = seq
+
+    def _full(self) -> bool:
+        return len(self._held) >= LETTERS or self._bytes >= BYTES
+
+
+def _insert(line: _Line, letter: Letter) -> None:
+    """Put a letter where its number belongs, behind one in flight: a revived one is older than what waits."""
+    first = 1 if line.in_flight else 0
+    at = next((n for n in range(first, len(line.queue)) if line.queue[n].seq > letter.seq), len(line.queue))
+    line.queue.insert(at, letter)
