@@ -1,0 +1,464 @@
+"""The broker: one MQTT session, kept for ever. The only module that imports paho.
+
+paho runs on the loop, without a thread of its own: no callback can end it unseen, and any number of open
+files is fine. A paho client lives for one connection and is thrown away with it, so that nothing it kept can
+go out late. Messages are acknowledged in the order of receipt [MQTT-4.6.0-2], and only on the connection
+they came by: after a restart a broker gives the same packet ids to other messages.
+"""
+
+import asyncio
+import logging
+import math
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bridge.edges.broker_settings import PORTS, MqttSettings
+from bridge.model import Command, Message, Reply
+from bridge.outbox.receipts import Receipt, Receipts
+from bridge.rules.subscriptions import Copies, identifier
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
+MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
+CONNECT_S = 4.0  # less than the 5 s in which the program has to end
+CONNACK_S = 10.0
+PUBACK_S = 5.0  # a broker on the same network answers in milliseconds
+GOODBYE_S = 1.0
+FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0  # between attempts to connect: soon at first, then about 20 in ten minutes
+REFUSED_WAIT_S = 300.0  # after a wrong password there is no hurry
+TAKEOVERS, TAKEOVER_S, TAKEOVER_WAIT_S = 3, 30.0, 60.0  # this many drops within this time: somebody else uses our client id
+READS = 8  # packets taken per turn of the loop: fewer turns for a burst, and the others still get theirs
+WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
+
+_REFUSED = frozenset({4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})  # who we are is wrong: client id, password, rights, ban
+_TAKEN_OVER = 0x8E  # DISCONNECT "Session taken over", MQTT 5.0 section 3.14.2.1
+_PACKET_TOO_LARGE = 0x95  # MQTT 5.0 section 2.4
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
+
+    qos: int
+    retained: bool
+
+
+Take = Callable[[Message, Receipt, str | None], None]
+
+
+class Broker:
+    """The session with the broker."""
+
+    def __init__(self, settings: MqttSettings, wanted: Mapping[str, Subscription], *, take: Take, stored: Collection[str], former: Collection[str]) -> None:
+        """Prepare the session that wants these filters.
+
+        *take* is given each new message, a receipt to settle when it is safe, and a mark that recognises
+        its re-delivery (None for QoS 0). *stored* are the marks of messages that are safe from an earlier
+        run, *former* the filters that the session may still have from then.
+        """
+        self._settings, self._wanted, self._take = settings, wanted, take
+        self._former = set(former)
+        self._url = urlsplit(settings.url)
+        self._tls = settings.tls.context() if self._url.scheme in ("mqtts", "wss") else None
+        self._protocol = paho.MQTTv311 if settings.protocol == "3.1.1" else paho.MQTTv5
+        self._client: paho.Client | None = None
+        self._ended: asyncio.Future[str] | None = None
+        self._receipts = Receipts(stored, self._acknowledge)
+        self._copies = Copies()
+        self._publishing: dict[int, asyncio.Future[Reply]] = {}
+        self._subscribing: dict[int, list[str]] = {}
+        self._packets = 0
+        self._max_packet = MAX_PACKET
+        self._drops: deque[float] = deque(maxlen=TAKEOVERS)
+        self._wait_s = 0.0
+        self._reached = self._accepted = self._ever_accepted = False
+        self._closing = False
+        self.connected = False
+        self.state = "not connected yet"
+        self.connections = 0
+        self.sessions_lost = 0
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_subscribed: Callable[[list[str]], None] = lambda _: None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Return how many messages the broker waits to hear of."""
+        return len(self._receipts)
+
+    @property
+    def redelivered(self) -> int:
+        """Return how many messages came again and were recognised."""
+        return self._receipts.redelivered
+
+    async def run(self) -> None:
+        """Keep the session up, for ever: connect, serve, and connect again after growing, random pauses."""
+        failed = 0
+        while not self._closing:
+            reason = await self._one_connection()
+            if self._closing:
+                return
+            failed = 0 if self._accepted else failed + 1
+            wait_s = max(self._wait_s, min(MAX_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failed, 16)) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            if self._other_protocol(failed):
+                wait_s = 0.0
+            self.state = reason
+            if failed & (failed - 1) == 0:  # at first, then at each power of two
+                logger.warning("broker away url=%s reason=%r next_s=%.1f failed=%d", self._settings.url, reason, wait_s, failed)
+            await asyncio.sleep(wait_s)
+
+    async def publish(self, command: Command, *, expires_s: float | None = None) -> Reply:
+        """Publish once, and return what the broker says.
+
+        *expires_s* goes along as the message's expiry (MQTT 5). "away" in the reply means that surely nothing was
+        sent, "doubt" that it was and nobody knows.
+        """
+        began = monotonic()
+        client = self._client
+        if client is None or not self.connected:
+            return Reply(error="away", detail="there is no connection to the broker")
+        if len(command.payload) + len(command.topic.encode()) + 64 > self._max_packet:
+            return Reply(status=_PACKET_TOO_LARGE, detail=f"it is larger than the broker takes ({self._max_packet} bytes)")
+        info = client.publish(command.topic, command.payload, command.qos, command.retain, _publish_properties(self._protocol, expires_s))
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            return Reply(error="away", detail="the connection to the broker is gone")
+        if command.qos == 0:
+            return Reply(status=0, took_s=monotonic() - began)
+        answered = self._publishing[info.mid] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(PUBACK_S):
+                reply = await answered
+        except TimeoutError:
+            # The client goes, and with it what it would have sent again.
+            self._end(client, f"the broker did not confirm a publish within {PUBACK_S:g} s")
+            return Reply(error="doubt", detail=f"the broker did not confirm it within {PUBACK_S:g} s; it is not repeated", took_s=PUBACK_S)
+        finally:
+            self._publishing.pop(info.mid, None)
+        return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
+
+    def hold(self) -> None:
+        """Take no more messages in: the broker keeps them for the next connection."""
+        self._receipts.shedding = True
+
+    async def close(self) -> None:
+        """Say "offline", and end the session's connection; the session itself stays with the broker."""
+        self._closing = True
+        client = self._client
+        if client is not None and self.connected:
+            offline = Command(topic=self._settings.status_topic, payload=b"offline", qos=1, retain=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self.publish(offline)
+            client.disconnect()
+            client.loop_write()
+        if client is not None:
+            self._end(client, "closed")
+
+    # --- one connection ---
+
+    async def _one_connection(self) -> str:
+        """Connect, serve until it ends, and return why it ended."""
+        loop = asyncio.get_running_loop()
+        self._wait_s, self._reached, self._accepted = 0.0, False, False
+        client = self._new_client()
+        host = self._url.path if self._url.scheme == "unix" else str(self._url.hostname)
+        port = self._url.port or PORTS[self._url.scheme]
+        try:
+            # In a thread, for as long as it takes to find the name and shake hands.
+            await asyncio.to_thread(self._connect, client, host, port)
+        except Exception as exc:  # a name, a socket, TLS, paho itself: whatever it is, the next attempt comes
+            self._drops.clear()
+            return _connect_reason(exc, host, port)
+        self._reached = True
+        self._client, self._ended = client, loop.create_future()
+        try:
+            self._attach(client, loop)
+            return await self._served(client, self._ended)
+        finally:
+            self._detach(client, loop)
+
+    def _connect(self, client: paho.Client, host: str, port: int) -> None:
+        keepalive_s = round(self._settings.keepalive)
+        if self._protocol == paho.MQTTv5:
+            # paho's own default would wipe the session at every start of the program.
+            client.connect(host, port, keepalive_s, clean_start=False, properties=self._connect_properties())
+        else:
+            client.connect(host, port, keepalive_s)
+
+    async def _served(self, client: paho.Client, ended: asyncio.Future[str]) -> str:
+        accept_by = monotonic() + CONNACK_S
+        while not ended.done():
+            # paho's own once-a-second chores: pings, and noticing that none came back.
+            client.loop_misc()
+            if not self._accepted and monotonic() > accept_by:
+                self._end(client, f"the broker did not answer within {CONNACK_S:g} s")
+            await asyncio.wait((ended,), timeout=1.0)
+        return ended.result()
+
+    def _new_client(self) -> paho.Client:
+        settings = self._settings
+        transport: Literal["tcp", "websockets", "unix"] = "tcp"
+        if self._url.scheme in ("ws", "wss"):
+            transport = "websockets"
+        elif self._url.scheme == "unix":
+            transport = "unix"
+        session = {} if self._protocol == paho.MQTTv5 else {"clean_session": False}
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            protocol=self._protocol,
+            transport=transport,
+            reconnect_on_failure=False,
+            manual_ack=True,
+            **session,
+        )
+        client.connect_timeout = CONNECT_S
+        if settings.username is not None:
+            client.username_pw_set(settings.username, settings.password.get_secret_value() if settings.password else None)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        if transport == "websockets":
+            client.ws_set_options(path=self._url.path or "/mqtt")
+        client.will_set(settings.status_topic, "offline", qos=1, retain=True, properties=self._will_properties())
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def _attach(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
+        sock: Any = client.socket()
+        if sock is None:
+            self._end(client, "the connection broke at once")
+            return
+        if self._url.scheme != "unix":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, client.loop_write)
+        client.on_socket_unregister_write = lambda _c, _u, s: _unwatch_write(loop, s)
+        client.on_socket_close = lambda _c, _u, s: _unwatch(loop, s)
+        loop.add_reader(sock, self._readable, client)
+        if client.want_write():
+            loop.add_writer(sock, client.loop_write)
+
+    def _detach(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
+        """Drop the connection and all that belongs to it alone."""
+        if (sock := client.socket()) is not None:
+            _unwatch(loop, sock)
+            with suppress(OSError):
+                sock.close()
+        self._client = None
+        self._receipts.disconnected()
+        self._subscribing.clear()
+        for answered in self._publishing.values():
+            if not answered.done():
+                answered.set_result(Reply(error="doubt", detail="the connection broke before the broker confirmed it; it is not repeated"))
+        self._set_connected(on=False)
+
+    def _readable(self, client: paho.Client) -> None:
+        try:
+            for _ in range(READS):
+                before = self._packets
+                client.loop_read()
+                sock = client.socket()
+                if sock is None or (before == self._packets and not _pending(sock)):
+                    break
+        except Exception as exc:  # a malformed packet raises what it likes in paho
+            self._end(client, f"the broker sent what can't be read: {type(exc).__name__}: {exc}")
+
+    def _end(self, client: paho.Client, reason: str) -> None:
+        if client is self._client and self._ended is not None and not self._ended.done():
+            self._ended.set_result(reason)
+
+    def _set_connected(self, *, on: bool) -> None:
+        if on != self.connected:
+            self.connected = on
+            self.on_change()
+
+    def _other_protocol(self, failed: int) -> bool:
+        """Return True if the next attempt speaks another MQTT version, at once; False if it speaks the same.
+
+        A broker without MQTT 5 answers its CONNECT with an old refusal, with nonsense, or by hanging up.
+        """
+        unknown = not self._ever_accepted or failed > TAKEOVERS
+        if self._settings.protocol != "auto" or self._accepted or self._wait_s or not (self._reached and unknown):
+            return False
+        self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+        return self._protocol == paho.MQTTv311
+
+    # --- what paho calls, on the loop; nothing may be raised into it ---
+
+    def _on_connect(self, client: paho.Client, _userdata: Any, flags: paho.ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
+        if reason.is_failure:
+            if reason.value in _REFUSED:
+                self._wait_s = REFUSED_WAIT_S
+            self._end(client, f"the broker refuses us: {reason}; check username, password and client_id in [mqtt]")
+            return
+        self._accepted = self._ever_accepted = True
+        self.connections += 1
+        self._max_packet = min(MAX_PACKET, getattr(properties, "MaximumPacketSize", MAX_PACKET))
+        if self.connections > 1 and not flags.session_present:
+            self.sessions_lost += 1
+            logger.warning("broker lost our session: what it held for us while we were away is gone")
+        self._receipts.connected(session_present=flags.session_present)
+        self._subscribe(client)
+        client.publish(self._settings.status_topic, b"online", qos=1, retain=True)
+        self.state = "connected"
+        version = "5" if self._protocol == paho.MQTTv5 else "3.1.1"
+        logger.info("broker connected url=%s mqtt=%s session=%s", self._settings.url, version, "resumed" if flags.session_present else "new")
+        self._set_connected(on=True)
+
+    def _on_disconnect(self, client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if self._accepted and not self._closing:
+            self._drops.append(monotonic())
+            taken_over = len(self._drops) == TAKEOVERS and self._drops[-1] - self._drops[0] < TAKEOVER_S
+            if taken_over or reason.value == _TAKEN_OVER:
+                self._drops.clear()
+                self._wait_s = TAKEOVER_WAIT_S
+                self._end(client, f"another client seems to use the client_id {self._settings.client_id!r}: give each its own in [mqtt]")
+                return
+        self._end(client, f"the connection ended: {reason}")
+
+    def _on_message(self, client: paho.Client, _userdata: Any, received: paho.MQTTMessage) -> None:
+        self._packets += 1
+        try:
+            topic = received.topic
+        except UnicodeDecodeError:
+            logger.warning("refused a message whose topic is not UTF-8")
+            client.ack(received.mid, received.qos)
+            return
+        payload = bytes(received.payload)
+        receipt, mark = _NO_RECEIPT, None
+        if received.qos:
+            taken = self._receipts.take(received.mid, topic, payload, dup=received.dup)
+            if taken is None:
+                self._reconnect_when_drained(client)
+                return
+            receipt, mark = taken
+        properties = received.properties
+        try:
+            if not self._copies.is_copy(topic, payload, getattr(properties, "SubscriptionIdentifier", ())):
+                user_properties = dict(getattr(properties, "UserProperty", ()))
+                message = Message(topic=topic, payload=payload, qos=received.qos, retained=received.retain, properties=user_properties, received_at=time())
+                self._take(message, receipt, mark)
+        except Exception:  # one message must not end the connection for all the others
+            logger.exception("a message could not be taken in topic=%r", topic)
+        receipt.settle()
+
+    def _on_publish(self, _client: paho.Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        self._packets += 1
+        answered = self._publishing.get(mid)
+        if answered is not None and not answered.done():
+            answered.set_result(Reply(status=reason.value, detail=str(reason)))
+
+    def _on_subscribe(self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        self._packets += 1
+        filters = self._subscribing.pop(mid, [])
+        for plain, reason in zip(filters, reasons, strict=False):
+            if reason.is_failure:
+                logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
+        if not self._subscribing:
+            self.on_subscribed(sorted(self._wanted))
+
+    # --- what we send ---
+
+    def _subscribe(self, client: paho.Client) -> None:
+        if gone := sorted(self._former - set(self._wanted)):
+            client.unsubscribe([self._shared(plain) for plain in gone])
+        self._former = set(self._wanted)
+        for plain, wish in self._wanted.items():
+            if self._protocol == paho.MQTTv5:
+                properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+                properties.SubscriptionIdentifier = identifier(plain)
+                # Replays only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
+                replay = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+                options = SubscribeOptions(qos=wish.qos, retainHandling=replay)
+                _, mid = client.subscribe(self._shared(plain), options=options, properties=properties)
+            else:
+                _, mid = client.subscribe(self._shared(plain), wish.qos)
+            if mid is not None:
+                self._subscribing[mid] = [plain]
+
+    def _shared(self, plain: str) -> str:
+        return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
+
+    def _acknowledge(self, packet_id: int) -> None:
+        if self._client is not None:
+            self._client.ack(packet_id, 1)
+            self._reconnect_when_drained(self._client)
+
+    def _reconnect_when_drained(self, client: paho.Client) -> None:
+        """Fetch what had to stay with the broker: it is sent again only on a new connection [MQTT-4.4.0-1]."""
+        if self._receipts.shedding and not len(self._receipts) and not self._closing:
+            self._end(client, "more came at once than can be held: the rest is fetched by a new connection")
+
+    def _connect_properties(self) -> Properties:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = round(self._settings.session_expiry)
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAX_PACKET
+        return properties
+
+    def _will_properties(self) -> Properties | None:
+        if self._protocol != paho.MQTTv5:
+            return None
+        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        properties.WillDelayInterval = WILL_DELAY_S
+        return properties
+
+
+_NO_RECEIPT = Receipt(lambda: None)
+
+
+def _publish_properties(protocol: int, expires_s: float | None) -> Properties | None:
+    if protocol != paho.MQTTv5 or expires_s is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
+    return properties
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    with suppress(OSError, ValueError):
+        loop.remove_reader(sock)
+    _unwatch_write(loop, sock)
+
+
+def _unwatch_write(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    with suppress(OSError, ValueError):
+        loop.remove_writer(sock)
+
+
+def _pending(sock: Any) -> int:
+    """Return how many bytes TLS or WebSocket layers hold that the kernel doesn't tell of."""
+    return int(sock.pending()) if hasattr(sock, "pending") else 0
+
+
+def _connect_reason(exc: Exception, host: str, port: int) -> str:
+    where = f"{host}:{port}"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} can't be trusted: {exc.verify_message}; set `tls.ca` in [mqtt] if it is your own"
+    if isinstance(exc, ssl.SSLError):
+        return f"no secure connection to {where}: {exc.reason}"
+    if isinstance(exc, socket.gaierror):
+        return f"the name {host} can't be found"
+    if isinstance(exc, TimeoutError):
+        return f"no answer from {where}"
+    if isinstance(exc, OSError):
+        return f"no connection to {where}: {exc.strerror or exc}"
+    return f"no connection to {where}: {type(exc).__name__}: {exc}"

@@ -1,0 +1,76 @@
+"""`[mqtt]`: where the broker is, and who we are to it."""
+
+import socket
+import ssl
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from bridge.rules.topics import level_problem, topic_problem
+from bridge.rules.units import Duration, Slice
+
+PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443, "unix": 1}  # paho wants a port even for a socket file
+
+
+class TlsSettings(Slice):
+    """`tls`: whom to trust, and who we are."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Return it as Python's ssl wants it; raises OSError where a file can't be used."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _broker_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in PORTS:
+        raise ValueError('expected mqtt://, mqtts://, ws://, wss:// or unix://, as in "mqtt://localhost:1883"')
+    if parts.scheme == "unix":
+        if not parts.path or parts.netloc:
+            raise ValueError('expected three slashes and the path of the socket, as in "unix:///run/mosquitto.sock"')
+        return url
+    if parts.username or parts.password:
+        raise ValueError("the user and password stand in `username` and `password`, not in the URL")
+    if not parts.hostname:
+        raise ValueError('expected a host, as in "mqtt://localhost:1883"')
+    if parts.port == 0:  # reading it raises ValueError where it isn't a port at all
+        raise ValueError("expected a port from 1 to 65535")
+    return url
+
+
+def _status_topic(topic: str) -> str:
+    if problem := topic_problem(topic):
+        raise ValueError(f"nothing can be published to {topic!r}: {problem}")
+    return topic
+
+
+def _share(group: str) -> str:
+    if problem := level_problem(group):
+        raise ValueError(f"{group!r} can't be a group's name: {problem}")
+    return group
+
+
+class MqttSettings(Slice):
+    """The session with the broker."""
+
+    url: Annotated[str, AfterValidator(_broker_url)] = "mqtt://localhost:1883"
+    username: str | None = None
+    password: SecretStr | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=lambda: f"mqtthook-{socket.gethostname()}")
+    keepalive: Annotated[Duration, Field(ge=5, le=3600)] = 20.0  # a dead line is noticed after twice this
+    session_expiry: Duration = 86_400.0
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    tls: TlsSettings = TlsSettings()
+    status_topic: Annotated[str, AfterValidator(_status_topic)] = "mqtthook/status"
+    share: Annotated[str, AfterValidator(_share)] | None = None

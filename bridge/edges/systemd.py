@@ -1,0 +1,26 @@
+"""What systemd is told, by its own protocol (sd_notify(3)); without systemd every call does nothing."""
+
+import os
+import socket
+
+
+def notify(*lines: str) -> None:
+    """Tell the service manager, e.g. "READY=1" or "STATUS=12 waiting"; never raises."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+            link.sendto("\n".join(lines).encode(), address)
+    except OSError:
+        return  # a manager that went away has nothing to be told
+
+
+def watchdog_s() -> float | None:
+    """Return how often a sign of life is due, or None if nobody watches (sd_watchdog_enabled(3))."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not usec.isdigit() or (pid and pid != str(os.getpid())):
+        return None
+    return int(usec) / 1_000_000
