@@ -1,0 +1,1 @@
+"""The admin side: health, metrics and the queue, over HTTP."""

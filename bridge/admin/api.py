@@ -1,0 +1,137 @@
+"""What the admin side answers: health, metrics and figures to whoever watches; the queue to the command line.
+
+The queue is reached only through the control socket, a file that this user alone may open: no web page and no
+neighbour can get at it. On the network side there is nothing that changes anything.
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridge.admin.queries import selection
+from bridge.errors import StoreFull
+from bridge.model import Letter
+from bridge.outbox.store import Selection
+from bridge.outbox.view import letter_document, letter_summary
+from bridge.rules.answers import Response, json_response, problem
+from bridge.rules.inbound import Request
+from bridge.watch.figures import Figures
+
+
+class Queue(Protocol):
+    """What can be asked of the outbox."""
+
+    async def select(self, wanted: Selection) -> list[Letter]:
+        """Return the letters that are meant."""
+
+    async def retry(self, wanted: Selection) -> int:
+        """Let them be tried now; return how many."""
+
+    async def drop(self, wanted: Selection) -> int:
+        """Delete them; return how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What the admin side can ask for."""
+
+    figures: Callable[[], Awaitable[Figures]]
+    not_ready: Callable[[], str | None]
+    queue: Queue
+    resume: Callable[[str], bool]
+
+
+Route = Callable[[Request], Awaitable[Response]]
+
+
+class PublicSide:
+    """`/healthz`, `/readyz` and `/metrics`, behind the token if there is one."""
+
+    def __init__(self, watched: Watched, *, token: str | None) -> None:
+        self._watched, self._token = watched, token
+        self._routes: Mapping[str, Route] = {"/healthz": self._health, "/readyz": self._readiness, "/metrics": self._metrics}
+
+    async def answer(self, method: str, request: Request) -> Response:
+        """Return the answer to a request."""
+        route = self._routes.get(request.path)
+        if route is None:
+            return problem(404, f"known here: {', '.join(self._routes)}")
+        if method not in ("GET", "HEAD"):
+            return problem(405, headers={"Allow": "GET, HEAD"})
+        if not self._knows(request):
+            return problem(401, headers={"WWW-Authenticate": "Bearer"})
+        return await route(request)
+
+    def _knows(self, request: Request) -> bool:
+        if self._token is None:
+            return True
+        given = " ".join(request.headers.get("authorization", ())).encode("utf-8", "replace")
+        return hmac.compare_digest(given, f"Bearer {self._token}".encode())
+
+    async def _health(self, _request: Request) -> Response:
+        figures = await self._watched.figures()
+        not_ready = self._watched.not_ready()
+        parts = {
+            "broker": {"connected": figures.connected, "state": figures.broker},
+            "outbox": {"full": figures.full, "waiting": figures.waiting, "dead_letters": figures.dead_letters},
+            "ledger": {"imbalance": figures.imbalance},
+        }
+        return json_response(200, {"status": "ok" if not_ready is None else "degraded", "parts": parts})
+
+    async def _readiness(self, _request: Request) -> Response:
+        not_ready = self._watched.not_ready()
+        return json_response(200, {"status": "ready"}) if not_ready is None else problem(503, not_ready)
+
+    async def _metrics(self, _request: Request) -> Response:
+        from bridge.watch.metrics import CONTENT_TYPE, exposition  # here: prometheus-client waits until somebody looks
+
+        return Response(status=200, body=exposition(await self._watched.figures()), content_type=CONTENT_TYPE)
+
+
+class ControlSide:
+    """What the command line asks of the running daemon."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._routes: Mapping[tuple[str, str], Route] = {
+            ("GET", "/status"): self._status,
+            ("POST", "/queue/list"): self._list,
+            ("POST", "/queue/show"): self._show,
+            ("POST", "/queue/retry"): self._retry,
+            ("POST", "/queue/drop"): self._drop,
+            ("POST", "/resume"): self._resume,
+        }
+
+    async def answer(self, method: str, request: Request) -> Response:
+        """Return the answer to a request."""
+        route = self._routes.get((method, request.path))
+        try:
+            return await route(request) if route is not None else problem(404)
+        except StoreFull as exc:
+            return problem(503, str(exc))
+
+    async def _status(self, _request: Request) -> Response:
+        figures = await self._watched.figures()
+        return json_response(200, figures.document() | {"not_ready": self._watched.not_ready()})
+
+    async def _list(self, request: Request) -> Response:
+        return json_response(200, [letter_summary(letter) for letter in await self._watched.queue.select(selection(_asked(request)))])
+
+    async def _show(self, request: Request) -> Response:
+        return json_response(200, [letter_document(letter) for letter in await self._watched.queue.select(selection(_asked(request)))])
+
+    async def _retry(self, request: Request) -> Response:
+        return json_response(200, {"count": await self._watched.queue.retry(selection(_asked(request)))})
+
+    async def _drop(self, request: Request) -> Response:
+        return json_response(200, {"count": await self._watched.queue.drop(selection(_asked(request)))})
+
+    async def _resume(self, request: Request) -> Response:
+        return json_response(200, {"resumed": self._watched.resume(str(_asked(request).get("destination")))})
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    asked = json.loads(request.body or b"{}")
+    return asked if isinstance(asked, dict) else {}

@@ -1,0 +1,32 @@
+"""`[admin]`: where health, metrics and the queue are shown."""
+
+from ipaddress import ip_address
+
+from pydantic import SecretStr, model_validator
+
+from bridge.edges.http_settings import Listen
+from bridge.rules.signing import TOKEN_BYTES
+from bridge.rules.units import Slice
+
+
+class AdminSettings(Slice):
+    """The listener of the admin side."""
+
+    listen: Listen = "127.0.0.1:8081"
+    token: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "AdminSettings":
+        if self.token is None and not _is_loopback(self.listen):
+            raise ValueError("`token` is missing: it is needed where others can reach the address; or listen on 127.0.0.1")
+        if self.token is not None and len(self.token.get_secret_value()) < TOKEN_BYTES:
+            raise ValueError(f"`token` is too short, expected at least {TOKEN_BYTES} characters: make one with `mqtthook secret new`")
+        return self
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,313 @@
+"""The program: opens the parts, introduces them to each other, waits, and closes them in reverse.
+
+The only module that knows everybody. A part that dies takes the program down: with this outbox an abrupt end
+is safe, and systemd starts anew.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bridge import __version__
+from bridge.admin.api import ControlSide, PublicSide, Watched
+from bridge.config.settings import Settings
+from bridge.edges import systemd
+from bridge.edges.broker import Broker, Subscription
+from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
+from bridge.edges.outlet import Outlet
+from bridge.errors import BridgeError, ListenError, RenderError
+from bridge.model import Command, Event, Lane, Letter, Message, Outcome, Reply
+from bridge.outbox.courier import Clock, Courier
+from bridge.outbox.intake import MessageIntake, RequestIntake
+from bridge.outbox.outbox import Outbox
+from bridge.outbox.store import Store
+from bridge.rules.outbound import Destination, Routes, fates_of
+from bridge.rules.retry import judge, judge_publish
+from bridge.rules.signing import sign
+from bridge.rules.subscriptions import subscriptions
+from bridge.rules.topics import Filter
+from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
+
+logger = logging.getLogger(__name__)
+
+COMMANDS_AT_ONCE = 16  # below the 20 that a broker lets a client have under way
+CONTROL_BODY = 64 * 1024  # bytes that the command line may send
+FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
+WATCH_EVERY_S = 10.0
+
+CLOCK = Clock(monotonic=time.monotonic, wall=time.time, chance=random.random)
+
+
+class Bridge:
+    """The parts of one running bridge."""
+
+    def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path) -> None:
+        self._settings, self._store, self._outlet, self._control = settings, store, outlet, control
+        self._subscribed_before = self._former_filters()
+        self._started_at = CLOCK.wall()
+        self.outbox = Outbox(store, settings.store, monotonic=CLOCK.monotonic, wall=CLOCK.wall)
+        self._routes, self._hooks = settings.routes(), settings.hooks()
+        self._messages = MessageIntake(self.outbox, self._routes, clock=CLOCK, chance_bytes=os.urandom)
+        self._requests = RequestIntake(self.outbox, self._hooks, clock=CLOCK, chance_bytes=os.urandom, is_connected=lambda: self._broker.connected)
+        self._broker = Broker(settings.mqtt, _wanted(self._routes), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        self._couriers = {name: self._webhook_courier(name, destination) for name, destination in settings.destinations().items()}
+        self._commands = self._command_courier()
+        self._broker.on_change = self._broker_changed
+        self._broker.on_subscribed = self._subscribed
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
+        """Carry messages and requests until *stop* is set; then finish what is in flight, within seconds."""
+        async with AsyncExitStack() as listeners, asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self.outbox.run(), name="outbox")
+            carriers = [tasks.create_task(courier.run(), name=f"courier {courier.destination}") for courier in self._all_couriers()]
+            await self._listen(listeners)
+            session = tasks.create_task(self._broker.run(), name="broker")
+            chores = [tasks.create_task(self._clear_away(), name="clear away"), tasks.create_task(self._keep_alive(), name="sign of life")]
+            ready()
+            await stop.wait()
+            # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
+            await listeners.aclose()
+            self._broker.hold()
+            for courier in self._all_couriers():
+                courier.stop()
+            await asyncio.wait(carriers)
+            await self.outbox.flush()
+            await self._broker.close()
+            for task in (*chores, session, writer):
+                task.cancel()
+
+    def not_ready(self) -> str | None:
+        """Return why the bridge is not ready, or None if it is."""
+        if not self._broker.connected:
+            return f"the broker is away: {self._broker.state}"
+        return "the outbox is full" if self.outbox.full else None
+
+    async def figures(self) -> Figures:
+        """Return how everything does."""
+        used, most = await self.outbox.size()
+        oldest = await self.outbox.oldest()
+        counts, waiting = self.outbox.ledger.counts(), self.outbox.ledger.waiting()
+        names = [*self._settings.outbound, *self._settings.inbound, *sorted({*counts, *waiting} - {*self._settings.outbound, *self._settings.inbound})]
+        return Figures(
+            version=__version__,
+            started_at=self._started_at,
+            connected=self._broker.connected,
+            broker=self._broker.state,
+            unacknowledged=self._broker.unacknowledged,
+            redelivered=self._broker.redelivered,
+            sessions_lost=self._broker.sessions_lost,
+            messages_received=self._messages.counters.received,
+            messages_unmatched=self._messages.counters.unmatched,
+            requests_refused=self._requests.counters.refused,
+            imbalance=self.outbox.ledger.imbalance(),
+            full=self.outbox.full,
+            unsaved=self.outbox.unsaved,
+            commits=self.outbox.commits,
+            used_bytes=used,
+            max_bytes=most,
+            oldest_at=min(oldest.values(), default=None),
+            destinations=self._destination_figures(),
+            mappings={
+                name: MappingFigures(
+                    received=counts.get(name, {}).get("in", 0),
+                    waiting=waiting.get(name, 0),
+                    dead_letters=self.outbox.dead.get(name, 0),
+                    outcomes=outcomes(counts.get(name, {})),
+                )
+                for name in names
+            },
+        )
+
+    def resume(self, destination: str) -> bool:
+        """Let a destination be sent to again; return False if there is none of that name."""
+        courier = self._couriers.get(destination)
+        if courier is not None:
+            courier.resume()
+            self.outbox.remember(f"disabled {destination}", "")
+        return courier is not None
+
+    # --- parts ---
+
+    def _webhook_courier(self, name: str, destination: Destination) -> Courier:
+        keys = destination.signing_keys()
+
+        async def send(letter: Letter) -> Reply:
+            event = self._event_of(letter)
+            signed = sign(destination.sign, keys, id=letter.id, now=CLOCK.wall(), body=event.body)
+            return await self._outlet.send(event, signed, timeout_s=destination.timeout)
+
+        def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
+            return judge(reply, policy=destination.retry, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
+
+        courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=destination.concurrency)
+        place = str(destination.url.text if destination.url else "")
+        courier.on_disable = lambda reason: self._disabled(name, place, reason)
+        noted = json.loads(self._store.note(f"disabled {name}") or "{}")
+        if noted.get("url") == place:
+            courier.disabled = noted["reason"]
+        return courier
+
+    def _command_courier(self) -> Courier:
+        async def send(letter: Letter) -> Reply:
+            assert isinstance(letter.content, Command)
+            return await self._broker.publish(letter.content, expires_s=None if letter.expires_at is None else letter.expires_at - CLOCK.wall())
+
+        def judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:
+            return judge_publish(reply)
+
+        courier = Courier(Lane.MQTT, "mqtt", outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=COMMANDS_AT_ONCE)
+        courier.allow(ready=False)
+        return courier
+
+    def _event_of(self, letter: Letter) -> Event:
+        """Return a letter's event; one that could not be rendered when it came is rendered now."""
+        if isinstance(letter.content, Event):
+            return letter.content
+        assert isinstance(letter.content, Message)
+        route = self._routes.named(letter.mapping)
+        if route is None:
+            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
+        fate = next((fate for fate in fates_of(letter.content, route) if fate.destination == letter.destination), None)
+        if fate is None or not isinstance(fate.content, Event):
+            raise RenderError((fate and fate.reason) or f"the mapping does not lead to {letter.destination!r} any more")
+        return fate.content
+
+    async def _listen(self, listeners: AsyncExitStack) -> None:
+        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume)
+        settings = self._settings
+        if self._hooks.all:
+            listening = _listening("http", settings.http.listen)
+            await listeners.enter_async_context(Inlet(listening, self._requests.answer, max_body=settings.http.max_body))
+            logger.info("hooks listening address=%s", _address(listening))
+        token = settings.admin.token.get_secret_value() if settings.admin.token else None
+        listening = _listening("admin", settings.admin.listen)
+        await listeners.enter_async_context(Inlet(listening, PublicSide(watched, token=token).answer, max_body=0))
+        logger.info("admin listening address=%s", _address(listening))
+        await listeners.enter_async_context(Inlet(listening_unix(self._control), ControlSide(watched).answer, max_body=CONTROL_BODY))
+
+    def _all_couriers(self) -> list[Courier]:
+        return [*self._couriers.values(), self._commands]
+
+    # --- what happens ---
+
+    def _broker_changed(self) -> None:
+        self._commands.allow(ready=self._broker.connected)
+        systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
+
+    def _former_filters(self) -> list[str]:
+        noted = json.loads(self._store.note("subscriptions") or "{}")
+        return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
+
+    def _subscribed(self, filters: list[str]) -> None:
+        if filters != self._subscribed_before:
+            self._subscribed_before = filters
+            self.outbox.remember("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+
+    def _disabled(self, destination: str, url: str, reason: str) -> None:
+        logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", destination, reason, destination)
+        self.outbox.remember(f"disabled {destination}", json.dumps({"url": url, "reason": reason}))
+
+    def _destination_figures(self) -> dict[str, DestinationFigures]:
+        waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.waiting.items()}
+        couriers = {courier.destination: courier for courier in self._all_couriers()}
+        return {
+            name: DestinationFigures(
+                waiting=waiting.get(name, 0),
+                failures=couriers[name].failures if name in couriers else 0,
+                disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
+            )
+            for name in {**couriers, **waiting}
+        }
+
+    async def _clear_away(self) -> None:
+        while True:
+            await self.outbox.forget_seen()
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _keep_alive(self) -> None:
+        """Feed the watchdog: this loop turns, and the store's thread has answered."""
+        due_s = systemd.watchdog_s()
+        while due_s is not None:
+            await self.outbox.ping()
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(min(due_s / 3, WATCH_EVERY_S))
+
+
+async def run(settings: Settings, state: Path, *, stop: asyncio.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
+    """Run the bridge until it is told to stop, by a signal or *stop*; its outbox is in *state*.
+
+    Raises AlreadyRunning, StoreBroken or ListenError where it can't start, and whatever a part dies of.
+    """
+    stop = stop or _stopped_by_signal()
+    store = Store.open(settings.outbox(state), max_size=settings.store.max_size)
+    outbox = None
+    try:
+        async with Outlet() as outlet:
+            bridge = Bridge(settings, store, outlet, settings.control_socket(state))
+            outbox = bridge.outbox
+            await bridge.run(stop, ready=lambda: _tell_ready(ready))
+            systemd.notify("STOPPING=1")
+    except* (BridgeError, OSError) as failed:
+        raise _first(failed) from None
+    finally:
+        if outbox is not None:
+            await outbox.close()
+        else:
+            store.close()
+    logger.info("stopped")
+
+
+def _tell_ready(ready: Callable[[], None]) -> None:
+    systemd.notify("READY=1")  # not after the broker is reached: a broker that is down must not keep us from starting
+    logger.info("started version=%s", __version__)
+    ready()
+
+
+def _stopped_by_signal() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal of either kind kills as if nobody listened."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    return stop
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _wanted(routes: Routes) -> dict[str, Subscription]:
+    """Return what to subscribe to for the mappings."""
+    filters = [(filter, route.rule.qos) for route in routes.all for filter in route.rule.topic]
+    retained = [filter for route in routes.all if route.rule.retained != "ignore" for filter in route.rule.topic]
+    return {
+        plain: Subscription(qos, any(Filter.parse(plain).covers(filter) for filter in retained))
+        for plain, qos in subscriptions(filters).items()
+    }
+
+
+def _listening(what: str, address: str) -> socket.socket:
+    try:
+        return listening_tcp(address)
+    except OSError as exc:
+        raise ListenError(f"{what}.listen: {address} can't be listened on: {exc.strerror}; is another program using it?") from exc
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{host}:{port}"

@@ -1,0 +1,63 @@
+"""The front door: one small file per command, loaded only when it is called."""
+
+import importlib
+from typing import Any
+
+import click
+
+from bridge import __version__
+from bridge.cli.common import CONFIG_EXIT, IO_EXIT, complain
+from bridge.errors import AlreadyRunning, BridgeError, ConfigError, StoreBroken
+
+COMMANDS = {
+    "run": "bridge.cli.run",
+    "check": "bridge.cli.check",
+    "demo": "bridge.cli.demo",
+    "try": "bridge.cli.try_message",
+    "queue": "bridge.cli.queue",
+    "status": "bridge.cli.status",
+    "resume": "bridge.cli.resume",
+    "secret": "bridge.cli.secret",
+    "version": "bridge.cli.version",
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported only when they are needed: `check` must not wait for a web server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as exc:
+            for problem in exc.problems:
+                complain(problem)
+            ctx.exit(CONFIG_EXIT)
+        except AlreadyRunning as exc:
+            complain(str(exc))
+            ctx.exit(CONFIG_EXIT)
+        except StoreBroken as exc:
+            complain(str(exc))
+            ctx.exit(IO_EXIT)
+        except BridgeError as exc:
+            complain(str(exc))
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mqtthook")
+def main() -> None:
+    """Carry MQTT messages to webhooks, and webhooks to MQTT, losing nothing in silence.
+
+    Start with `mqtthook demo`; then copy config.example.toml to config.toml, edit it, and see what
+    `mqtthook check` and `mqtthook try` say before `mqtthook run`.
+    """

@@ -1,0 +1,65 @@
+"""What several commands share: their options, their exit codes, and how they speak."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bridge.config.load import Loaded, find, load
+from bridge.config.settings import state_directory
+
+CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
+IO_EXIT = 74  # sysexits.h EX_IOERR
+
+SYSTEM_STATE = Path("/var/lib/mqtthook")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def config_option(function: Function) -> Function:
+    """Give a command `--config`."""
+    text = "The config file; else $MQTTHOOK_CONFIG, ./config.toml, /etc/mqtthook/config.toml."
+    return click.option("--config", "config", metavar="FILE", help=text)(function)
+
+
+def json_option(function: Function) -> Function:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
+
+
+def loaded(config: str | None) -> Loaded:
+    """Return the settings; raise ConfigError."""
+    return load(find(config, os.environ), os.environ)
+
+
+def state() -> Path:
+    """Return where the outbox is: systemd's state directory; else here, or where the service keeps it if only that is there."""
+    here = state_directory(os.environ)
+    if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and (SYSTEM_STATE / "outbox.db").exists():
+        return SYSTEM_STATE
+    return here
+
+
+def print_json(document: Any) -> None:
+    """Print *document* as JSON."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def complain(text: str) -> None:
+    """Print a problem where problems go."""
+    click.echo(f"mqtthook: {text}", err=True)
+
+
+def title(text: str) -> str:
+    """Return *text* as a heading; click leaves the colour out where there is no terminal."""
+    return click.style(text, bold=True)
+
+
+def fail(text: str, code: int = 1) -> None:
+    """Print a problem and end."""
+    complain(text)
+    sys.exit(code)

@@ -1,0 +1,52 @@
+"""How a command reaches the outbox: through the daemon while that runs, by itself while it doesn't."""
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import BridgeError
+
+ANSWER_S = 60.0  # a daemon with a million rows may take a while
+
+
+class ControlError(BridgeError):
+    """The daemon could not do what it was asked."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        directory = os.open(self._path.parent, os.O_PATH)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            # Through the open directory: the path may be longer than a socket's may be.
+            self.sock.connect(f"/proc/self/fd/{directory}/{self._path.name}")
+        finally:
+            os.close(directory)
+
+
+def ask(path: Path, method: str, place: str, asked: object = None) -> Any:
+    """Return the running daemon's answer, or None if no daemon runs here; raise ControlError where it refuses."""
+    connection = _Connection(path)
+    try:
+        connection.request(method, place, None if asked is None else json.dumps(asked), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        document = json.loads(response.read() or b"null")
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except PermissionError as exc:
+        raise ControlError(f"the daemon's socket {path} can't be opened by this user; try with sudo") from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise ControlError(f"the daemon did not answer: {exc}") from exc
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise ControlError(str(document.get("detail", f"the daemon answered {response.status}")))
+    return document

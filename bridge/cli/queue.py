@@ -1,0 +1,174 @@
+"""`mqtthook queue`: what waits and what died, while the daemon runs and while it doesn't."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from bridge.admin.queries import selection
+from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, state, title
+from bridge.cli.control import ask
+from bridge.config.settings import Settings
+from bridge.outbox.desk import Desk
+from bridge.outbox.view import letter_document, letter_summary
+from bridge.rules.units import duration_text, seconds
+
+DEFAULT_LIMIT = 50
+
+
+@click.group("queue")
+def command() -> None:
+    """See and handle what waits in the outbox, and its dead letters.
+
+    \b
+    Examples:
+      mqtthook queue list --dead
+      mqtthook queue show evt_01JX...
+      mqtthook queue retry --all --mapping hall-motion
+    """
+
+
+def _older(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else time.time() - seconds(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _filters(function: Function) -> Function:
+    for option in (
+        click.option("--reason", metavar="TEXT", help="Whose reason holds this text."),
+        click.option("--older", "before", metavar="1h", callback=_older, help="Older than this."),
+        click.option("--key", help="Of this key (by default, of this topic)."),
+        click.option("--destination", help="For this destination."),
+        click.option("--mapping", help="Of this mapping or hook."),
+        click.option("--waiting", "state", flag_value="waiting", help="Only what waits."),
+        click.option("--dead", "state", flag_value="dead", help="Only dead letters."),
+        json_option,
+        config_option,
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("list")
+@_filters
+@click.option("--limit", type=click.IntRange(1, 100_000), default=DEFAULT_LIMIT, show_default=True, help="At most this many.")
+def list_letters(config: str | None, as_json: bool, limit: int, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
+    """List letters, oldest first.
+
+    \b
+    Example:
+      mqtthook queue list --dead --mapping hall-motion --older 1h
+    """
+    letters = _asked(config, "list", asked | {"limit": limit + 1})
+    if as_json:
+        print_json(letters[:limit])
+        return
+    if not letters:
+        click.echo("nothing here" if _given(asked) else "nothing waits, and there are no dead letters")
+        return
+    click.echo(title(f"{'id':31} {'state':8} {'mapping':20} {'age':>8} {'tries':>5}  reason"))
+    for letter in letters[:limit]:
+        age = duration_text(max(time.time() - letter["created_at"], 0))
+        click.echo(f"{letter['id']:31} {letter['state']:8} {letter['mapping']:20} {age:>8} {letter['attempts']:>5}  {letter['reason'] or ''}")
+    if len(letters) > limit:
+        click.echo(f"... and more; see them with --limit {limit * 10}")
+
+
+@command.command("show")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@config_option
+def show(ids: tuple[str, ...], as_json: bool, config: str | None) -> None:  # noqa: FBT001 - click passes it by name
+    """Show letters whole, with the body that is sent.
+
+    \b
+    Example:
+      mqtthook queue show evt_01JX8Q3M5W0000000000000000
+    """
+    letters = _asked(config, "show", {"ids": ids})
+    if not letters:
+        fail(f"there is no letter {ids[0]!r} here; `mqtthook queue list` shows what there is")
+    if as_json:
+        print_json(letters)
+        return
+    for letter in letters:
+        content = letter.pop("content")
+        for name, value in (letter | content).items():
+            click.echo(f"{title(f'{name:12}')} {value}")
+
+
+@command.command("retry")
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All letters, or all that the filters leave.")
+@_filters
+def retry(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
+    """Try letters now, dead ones too. Each keeps its webhook-id.
+
+    \b
+    Examples:
+      mqtthook queue retry evt_01JX8Q3M5W0000000000000000
+      mqtthook queue retry --all --dead --mapping hall-motion
+    """
+    _act(config, "retry", ids, everything=everything, as_json=as_json, asked=asked, done="to be tried now")
+
+
+@command.command("drop")
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All letters, or all that the filters leave.")
+@_filters
+def drop(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
+    """Delete letters for good.
+
+    \b
+    Examples:
+      mqtthook queue drop evt_01JX8Q3M5W0000000000000000
+      mqtthook queue drop --all --dead --older 7d
+    """
+    _act(config, "drop", ids, everything=everything, as_json=as_json, asked=asked, done="dropped")
+
+
+def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str) -> None:
+    if ids and (everything or _given(asked)):
+        raise click.UsageError("give ids, or --all with filters, not both")
+    if not ids and not everything and not _given(asked):
+        raise click.UsageError(f"which letters? give ids, filters, or --all; `mqtthook queue {action} --help` has examples")
+    count = _asked(config, action, asked | ({"ids": ids} if ids else {}))["count"]
+    if as_json:
+        print_json({"count": count})
+    else:
+        click.echo(f"{count} {'letter' if count == 1 else 'letters'} {done}")
+    if ids and not count:
+        complain(f"there is no letter {ids[0]!r} here; `mqtthook queue list` shows what there is")
+        click.get_current_context().exit(1)
+
+
+def _given(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _asked(config: str | None, action: str, asked: dict[str, Any]) -> Any:
+    """Ask the daemon, or the file where none runs."""
+    settings = loaded(config).settings
+    answer = ask(settings.control_socket(state()), "POST", f"/queue/{action}", _given(asked))
+    return answer if answer is not None else _of_file(settings, action, _given(asked))
+
+
+def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
+    path = settings.outbox(state())
+    if not path.exists():
+        return {"count": 0} if action in ("retry", "drop") else []
+    desk = Desk(path, settings.store, wall=time.time)
+    wanted = selection(asked)
+    actions: dict[str, Callable[[], Any]] = {
+        "list": lambda: [letter_summary(letter) for letter in desk.select(wanted)],
+        "show": lambda: [letter_document(letter) for letter in desk.select(wanted)],
+        "retry": lambda: {"count": desk.retry(wanted)},
+        "drop": lambda: {"count": desk.drop(wanted)},
+    }
+    try:
+        return actions[action]()
+    finally:
+        desk.close()

@@ -1,0 +1,29 @@
+"""`mqtthook run`: the daemon."""
+
+import asyncio
+import logging
+import os
+import sys
+
+import click
+
+from bridge import app, log
+from bridge.cli.common import config_option, loaded
+from bridge.config.settings import state_directory
+
+
+@click.command("run")
+@config_option
+def command(config: str | None) -> None:
+    """Run the bridge until it is told to stop (SIGTERM or Ctrl-C).
+
+    \b
+    Example:
+      mqtthook run --config config.toml
+    """
+    found = loaded(config)
+    log.configure(found.settings.log)
+    for warning in found.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    asyncio.run(app.run(found.settings, state_directory(os.environ)))
+    sys.exit(0)

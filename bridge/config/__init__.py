@@ -1,0 +1,1 @@
+"""The settings: composed, checked all at once, and frozen."""

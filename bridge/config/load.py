@@ -1,0 +1,182 @@
+"""Find, read, compose and check the settings; every error at once, each with where and what to do.
+
+Composed as TOML < environment < credentials. `MQTTHOOK_MQTT__URL` is `url` in `[mqtt]`; a credential of
+that name goes before both.
+"""
+
+import difflib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, NestedSecretsSettingsSource, SecretsSettingsSource, SettingsError
+
+from bridge.config.lines import Lines
+from bridge.config.secrets import resolve
+from bridge.config.sentences import sentence
+from bridge.config.settings import Settings
+from bridge.errors import ConfigError
+
+PREFIX = "MQTTHOOK_"
+MAX_FILE = 1 << 20  # bytes; ten thousand mappings fit
+
+SYSTEM_CONFIG = Path("/etc/mqtthook/config.toml")
+
+_OWN_VARIABLES = {"CONFIG"}  # after the prefix; not part of the settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings, where they came from, and what should be looked at."""
+
+    path: Path
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def find(given: str | None, environment: Mapping[str, str]) -> Path:
+    """Return the config file: as given, else $MQTTHOOK_CONFIG, else ./config.toml, else /etc/mqtthook/config.toml."""
+    named = given or environment.get(PREFIX + "CONFIG")
+    if named:
+        return Path(named)
+    here = Path("config.toml")
+    return here if here.exists() or not SYSTEM_CONFIG.exists() else SYSTEM_CONFIG
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Loaded:
+    """Return the settings of the file at *path*; raise ConfigError with everything that is wrong."""
+    text = _text(path)
+    tree = _tree(path, text)
+    errors = _Errors(path, Lines(text), environment)
+    composed = _composed(tree, environment, errors)
+    literal = {key for key in resolve(composed, environment, errors.add) if _stands_in(tree, key)}
+    settings = _validated(composed, errors)
+    if settings is None or errors.found:
+        raise ConfigError(errors.sorted())
+    warnings = [errors.sentence(key, what) for key, what in settings.warnings()]
+    if literal and _others_can_read(path):
+        keys = ", ".join(sorted(".".join(key) for key in literal))
+        warnings.append(f"{path}: others can read this file, and it holds secrets ({keys}): chmod 600 {path}")
+    return Loaded(path=path, settings=settings, warnings=tuple(warnings))
+
+
+class _Errors:
+    def __init__(self, path: Path, lines: Lines, environment: Mapping[str, str]) -> None:
+        self._path, self._lines = path, lines
+        self._variables = {name.upper(): name for name in environment}
+        self.found: list[tuple[int, str]] = []
+
+    def add(self, key: tuple[str, ...], what: str) -> None:
+        self.found.append((self._lines.line_of(key) or 0, self.sentence(key, what)))
+
+    def sentence(self, key: tuple[str, ...], what: str) -> str:
+        joint = " " if what.startswith("is missing") else ": "
+        return f"{self._where(key)}: {'.'.join(key)}{joint}{what}" if key else f"{self._where(key)}: {what}"
+
+    def sorted(self) -> list[str]:
+        return list(dict.fromkeys(text for _, text in sorted(self.found)))
+
+    def _where(self, key: tuple[str, ...]) -> str:
+        variable = self._variables.get((PREFIX + "__".join(key)).upper()) if key else None
+        if variable is not None:
+            return f"environment {variable}"
+        line = self._lines.line_of(key)
+        return f"{self._path}:{line}" if line else str(self._path)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigError([f"{path}: this is a directory; expected a TOML file"])
+        data = path.read_bytes()
+    except FileNotFoundError as exc:
+        raise ConfigError([f"{path}: there is no such file; copy config.example.toml there, or name another with --config"]) from exc
+    except OSError as exc:
+        raise ConfigError([f"{path}: the file can't be read: {exc.strerror}"]) from exc
+    if len(data) > MAX_FILE:
+        raise ConfigError([f"{path}: the file has {len(data)} bytes, expected at most {MAX_FILE}"])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].count(b"\n") + 1
+        raise ConfigError([f"{path}:{line}: the file is not UTF-8 (byte 0x{data[exc.start]:02x}); save it as UTF-8"]) from exc
+
+
+def _tree(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([_toml_sentence(path, text, str(exc))]) from exc
+    except RecursionError as exc:
+        raise ConfigError([f"{path}: it nests too deep"]) from exc
+
+
+def _toml_sentence(path: Path, text: str, found: str) -> str:
+    what, _, where = found.rpartition(" (at ")
+    line = "".join(sign for sign in where.partition(",")[0] if sign.isdigit())
+    if not line:
+        return f"{path}:{len(text.splitlines())}: {found}"
+    written = text.splitlines()[int(line) - 1].strip() if int(line) <= len(text.splitlines()) else ""
+    if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
+        return f"{path}:{line}: {written.partition('=')[0].strip() or written} is there a second time; each key and table may stand once"
+    return f"{path}:{line}: {what}: {written!r}"
+
+
+def _composed(tree: dict[str, Any], environment: Mapping[str, str], errors: _Errors) -> dict[str, Any]:
+    _check_variables(environment, errors)
+    composed = dict(tree)
+    try:
+        _overlay(composed, EnvSettingsSource(Settings)())
+        if directory := environment.get("CREDENTIALS_DIRECTORY"):
+            files = SecretsSettingsSource(Settings, secrets_dir=directory)
+            _overlay(composed, NestedSecretsSettingsSource(files, secrets_dir_missing="ok", secrets_prefix=PREFIX, secrets_nested_delimiter="__")())
+    except SettingsError as exc:
+        errors.add((), f"the environment can't be read: {exc}")
+    return composed
+
+
+def _check_variables(environment: Mapping[str, str], errors: _Errors) -> None:
+    known = {name.upper() for name in Settings.model_fields} | _OWN_VARIABLES
+    for name in environment:
+        first = name.upper().removeprefix(PREFIX).split("__")[0]
+        if name.upper().startswith(PREFIX) and first not in known:
+            close = difflib.get_close_matches(first, known, 1)
+            errors.add((), f"environment {name}: there is no such setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
+
+
+def _overlay(under: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(under.get(key), dict):
+            under[key] = dict(under[key])
+            _overlay(under[key], value)
+        else:
+            under[key] = value
+
+
+def _stands_in(tree: Any, key: tuple[str, ...]) -> bool:
+    for part in key:
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _validated(composed: dict[str, Any], errors: _Errors) -> Settings | None:
+    try:
+        settings = Settings(**composed)
+    except ValidationError as exc:
+        for found in exc.errors(include_url=False):
+            errors.add(*sentence(found, Settings))
+        return None
+    for key, what in settings.problems():
+        errors.add(key, what)
+    return settings
+
+
+def _others_can_read(path: Path) -> bool:
+    return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o007)

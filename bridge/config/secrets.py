@@ -1,0 +1,101 @@
+"""Secrets that the config only refers to: `env:NAME`, `file:/path`, `credential:NAME`, or the secret itself.
+
+A file that others can read is refused. No message ever holds a secret.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Report = Callable[[tuple[str, ...], str], None]
+
+MAX_FILE = 64 * 1024  # bytes; a secret is a line
+
+# Where a secret may stand; `*` is any one key.
+PLACES: tuple[tuple[str, ...], ...] = (
+    ("mqtt", "password"),
+    ("admin", "token"),
+    ("destination", "*", "secret"),
+    ("outbound", "*", "secret"),
+    ("inbound", "*", "secret"),
+)
+
+
+def resolve(tree: dict[str, Any], environment: Mapping[str, str], report: Report) -> set[tuple[str, ...]]:
+    """Put the secrets into *tree* that it refers to, report what can't be, and return the paths of those written out."""
+    literal: set[tuple[str, ...]] = set()
+    for place in PLACES:
+        _resolve_at(tree, place, (), environment, report, literal)
+    return literal
+
+
+def _resolve_at(
+    tree: Any, place: tuple[str, ...], path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]
+) -> None:
+    if not isinstance(tree, dict):
+        return
+    key, *rest = place
+    for name in list(tree) if key == "*" else [key] if key in tree else []:
+        here = (*path, name)
+        if rest:
+            _resolve_at(tree[name], tuple(rest), here, environment, report, literal)
+        elif isinstance(tree[name], list):
+            tree[name] = [_resolved(value, here, environment, report, literal) for value in tree[name]]
+        else:
+            tree[name] = _resolved(tree[name], here, environment, report, literal)
+
+
+def _resolved(written: Any, path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]) -> Any:
+    kind, colon, where = written.partition(":") if isinstance(written, str) else ("", "", "")
+    if not colon or kind not in _KINDS:
+        literal.add(path)
+        return written
+    try:
+        return _KINDS[kind](where, environment)
+    except ValueError as exc:
+        report(path, f"{written!r}: {exc}")
+        return _UNKNOWN
+
+
+def _from_environment(name: str, environment: Mapping[str, str]) -> str:
+    if not environment.get(name):
+        raise ValueError(f"the environment variable {name} is not set")
+    return environment[name]
+
+
+def _from_file(path: str, environment: Mapping[str, str]) -> str:  # noqa: ARG001 - one shape for all kinds
+    return _read(Path(path), may_be_shared=False)
+
+
+def _from_credential(name: str, environment: Mapping[str, str]) -> str:
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ValueError("systemd gave no credentials: $CREDENTIALS_DIRECTORY is not set; add LoadCredential= to the unit")
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError("expected the name of a credential, without a path")
+    return _read(Path(directory) / name, may_be_shared=True)
+
+
+def _read(path: Path, *, may_be_shared: bool) -> str:
+    try:
+        with path.open("rb") as file:
+            if not may_be_shared and os.fstat(file.fileno()).st_mode & 0o007:
+                raise ValueError(f"others can read this file: chmod 600 {path}")
+            text = file.read(MAX_FILE + 1)
+    except OSError as exc:
+        raise ValueError(f"the file can't be read: {exc.strerror}") from exc
+    if len(text) > MAX_FILE:
+        raise ValueError("the file is too large to be a secret")
+    try:
+        secret = text.decode().strip()
+    except UnicodeDecodeError as exc:
+        raise ValueError("the file is not UTF-8 text") from exc
+    if not secret:
+        raise ValueError("the file is empty")
+    return secret
+
+
+_KINDS = {"env": _from_environment, "file": _from_file, "credential": _from_credential}
+
+_UNKNOWN = "whsec_" + "A" * 43 + "="  # stands in for a secret that was reported already, so that it isn't reported twice

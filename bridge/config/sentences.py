@@ -1,0 +1,90 @@
+"""What pydantic found, said so that a person can mend it: the value, what was expected, what was probably meant."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+MAX_SHOWN = 60  # characters of a value
+
+_HIDDEN = frozenset({"secret", "password", "token", "auth"})
+
+_EXPECTED = {
+    "string_type": "expected text in quotes",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "model_attributes_type": "expected a table",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than_equal": "expected {le} or less",
+    "string_too_short": "expected at least {min_length} characters",
+    "string_too_long": "expected at most {max_length} characters",
+    "too_short": "expected at least {min_length}",
+    "literal_error": "expected {expected}",
+}
+
+
+def sentence(error: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the key path of what pydantic found, and a sentence about it."""
+    path = tuple(str(part) for part in error["loc"] if not isinstance(part, int))
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return path, f"is missing{_purpose(path)}"
+    if kind == "extra_forbidden":
+        return path, _unknown_key(path, model)
+    if kind == "value_error":
+        return path, str(context.get("error", error["msg"]))
+    if kind == "string_pattern_mismatch":
+        return path, f"{_shown(path, error['input'])} is not of the expected form"
+    expected = _EXPECTED.get(kind)
+    return path, f"{_shown(path, error['input'])}: {expected.format(**context) if expected else error['msg']}"
+
+
+def _purpose(path: tuple[str, ...]) -> str:
+    purposes = {"version": "; write `version = 1` on top", "topic": ": which topic this is about", "verify": ': how the sender is known; "none" has to be written out'}
+    return purposes.get(path[-1], "")
+
+
+def _unknown_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
+    known = _keys_at(path[:-1], model)
+    close = difflib.get_close_matches(path[-1], known, 1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+    return f"there is no such key; {hint}"
+
+
+def _keys_at(path: Iterable[str], model: type[BaseModel]) -> list[str]:
+    """Return the keys that the table at *path* may have, as they are written in the config."""
+    at: Any = model
+    for key in path:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            field = next((field for name, field in at.model_fields.items() if key in (name, field.alias)), None)
+            at = field.annotation if field is not None else None
+        elif Mapping in getattr(getattr(at, "__origin__", None), "__mro__", ()):
+            at = get_args(at)[1]
+        at = _model_in(at)
+    if isinstance(at, type) and issubclass(at, BaseModel):
+        return sorted(field.alias or name for name, field in at.model_fields.items())
+    return []
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) or getattr(annotation, "__origin__", None) is dict:
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _model_in(argument)) is not None), None)
+
+
+def _shown(path: tuple[str, ...], value: Any) -> str:
+    if _HIDDEN & set(path):
+        return "the value (not shown)"
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

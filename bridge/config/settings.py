@@ -1,0 +1,143 @@
+"""Settings: every slice together, and what only the whole of them can tell."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.admin.settings import AdminSettings
+from bridge.edges.broker_settings import MqttSettings
+from bridge.edges.http_settings import HttpSettings
+from bridge.log import LogSettings
+from bridge.outbox.settings import StoreSettings
+from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.outbound import Destination, Outbound, Route, Routes
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+
+
+def _named(tables: dict[str, Any]) -> dict[str, Any]:
+    for name in tables:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a name: letters, digits, '-' and '_', at most 64")
+    return tables
+
+
+class Settings(BaseSettings):
+    """Everything that a user can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MQTTHOOK_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    version: Literal[1]
+    mqtt: MqttSettings = Field(default_factory=MqttSettings)
+    store: StoreSettings = StoreSettings()
+    http: HttpSettings = HttpSettings()
+    admin: AdminSettings = AdminSettings()
+    log: LogSettings = LogSettings()
+    destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
+    outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
+    inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' own signature
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        **more: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing by itself: `config.load` composes the sources, so that each error knows where it comes from."""
+        return (init_settings,)
+
+    def routes(self) -> Routes:
+        """Return the outbound mappings with their destinations."""
+        return Routes([Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()])
+
+    def destinations(self) -> dict[str, Destination]:
+        """Return every destination that a mapping leads to, by name; one written inline has its mapping's name."""
+        return {name: destination for route in self.routes().all for name, destination in route.destinations.items()}
+
+    def hooks(self) -> Hooks:
+        """Return the inbound mappings with their keys."""
+        return Hooks([Hook(name=name, rule=rule, pattern=rule.pattern(name), keys=rule.verifying_keys()) for name, rule in self.inbound.items()])
+
+    def outbox(self, state: Path) -> Path:
+        """Return the outbox file; a relative path is meant from the state directory."""
+        return state / self.store.path
+
+    def control_socket(self, state: Path) -> Path:
+        """Return where the command line reaches a running daemon: a file beside the outbox."""
+        return self.outbox(state).with_name("mqtthook.sock")
+
+    def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what is wrong between the slices: the key path, and a sentence."""
+        yield from self._secret_problems()
+        yield from self._destination_problems()
+        yield from self._name_problems()
+
+    def warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what works but should be looked at."""
+        if not self.mqtt.tls.verify:
+            yield ("mqtt", "tls", "verify"), "the broker's certificate isn't checked: anyone in between can read and send"
+        for name, rule in self.inbound.items():
+            if rule.verify.scheme == "none":
+                yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
+            if rule.retain:
+                yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
+        for name, outbound in self.outbound.items():
+            if outbound.qos == 2:
+                yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+
+    def _destinations_of(self, name: str, rule: Outbound) -> dict[str, Destination]:
+        return {to: self.destination[to] for to in rule.to} if rule.to else {name: rule}
+
+    def _secret_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}
+        senders |= {("outbound", name): rule for name, rule in self.outbound.items() if not rule.to}
+        for path, destination in senders.items():
+            try:
+                destination.signing_keys()
+            except ValueError as exc:
+                yield (*path, "secret"), str(exc)
+        for name, hook in self.inbound.items():
+            try:
+                hook.verifying_keys()
+            except ValueError as exc:
+                yield ("inbound", name, "secret"), str(exc)
+
+    def _destination_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for name, destination in self.destination.items():
+            if destination.url is None:
+                yield ("destination", name, "url"), "is missing: where the events go"
+        for name, rule in self.outbound.items():
+            for to in rule.to:
+                if to not in self.destination:
+                    known = ", ".join(self.destination) or "none is written yet"
+                    yield ("outbound", name, "to"), f"there is no [destination.{to}]; known: {known}"
+
+    def _name_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for name, rule in self.outbound.items():
+            if not rule.to and name in self.destination:
+                yield ("outbound", name), f"it has a url of its own, and there is a [destination.{name}] too: rename one of them, their events wait under that name"
+            if name in self.inbound:
+                yield ("outbound", name), f"there is an [inbound.{name}] too: rename one of them, they are counted under that name"
+        paths: dict[tuple[str, ...], str] = {}
+        for name, hook in self.inbound.items():
+            levels = hook.pattern(name).levels
+            if (other := paths.setdefault(levels, name)) != name:
+                yield ("inbound", name, "path"), f"inbound.{other} listens at the same path"
+
+
+def state_directory(environment: Mapping[str, str]) -> Path:
+    """Return where the outbox is: systemd's state directory, else the working directory."""
+    return Path(environment.get("STATE_DIRECTORY", "").split(":")[0] or ".")

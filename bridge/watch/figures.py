@@ -1,0 +1,70 @@
+"""The figures that observers are given: one frozen record, taken at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bridge.model import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationFigures:
+    """How one destination does. `failures` are the attempts that failed since the last success."""
+
+    waiting: int
+    failures: int
+    disabled: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingFigures:
+    """The ledger of one mapping; `dead_letters` are those still kept."""
+
+    received: int
+    waiting: int
+    dead_letters: int
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How the whole bridge does."""
+
+    version: str
+    started_at: float
+    connected: bool
+    broker: str
+    unacknowledged: int
+    redelivered: int
+    sessions_lost: int
+    messages_received: int
+    messages_unmatched: int
+    requests_refused: int
+    imbalance: int
+    full: bool
+    unsaved: int
+    commits: int
+    used_bytes: int
+    max_bytes: int
+    oldest_at: float | None
+    destinations: Mapping[str, DestinationFigures]
+    mappings: Mapping[str, MappingFigures]
+
+    @property
+    def waiting(self) -> int:
+        """Return how many letters wait."""
+        return sum(mapping.waiting for mapping in self.mappings.values())
+
+    @property
+    def dead_letters(self) -> int:
+        """Return how many dead letters are kept."""
+        return sum(mapping.dead_letters for mapping in self.mappings.values())
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self) | {"waiting": self.waiting, "dead_letters": self.dead_letters}
+
+
+def outcomes(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return every outcome with its count, also those that never happened."""
+    return {result.value: counts.get(result, 0) for result in Result}
