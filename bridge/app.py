@@ -23,7 +23,7 @@ from bridge.edges import systemd
 from bridge.edges.broker import Broker, Subscription
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
 from bridge.edges.outlet import Outlet
-from bridge.errors import BridgeError, ListenError, RenderError
+from bridge.errors import BridgeError, ListenError, RenderError, StoreFull
 from bridge.model import Command, Event, Lane, Letter, Message, Outcome, Reply
 from bridge.outbox.courier import Clock, Courier
 from bridge.outbox.intake import MessageIntake, RequestIntake
@@ -158,6 +158,11 @@ class Bridge:
     def _command_courier(self) -> Courier:
         async def send(letter: Letter) -> Reply:
             assert isinstance(letter.content, Command)
+            if letter.begun_at is None:
+                try:
+                    await self.outbox.begin(letter)
+                except StoreFull as exc:
+                    return Reply(error="away", detail=str(exc))
             return await self._broker.publish(letter.content, expires_s=None if letter.expires_at is None else letter.expires_at - CLOCK.wall())
 
         def judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:

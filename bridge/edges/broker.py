@@ -47,6 +47,7 @@ READS = 8  # packets taken per turn of the loop: fewer turns for a burst, and th
 WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
 
 _REFUSED = frozenset({4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})  # who we are is wrong: client id, password, rights, ban
+_UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E  # DISCONNECT "Session taken over", MQTT 5.0 section 3.14.2.1
 _PACKET_TOO_LARGE = 0x95  # MQTT 5.0 section 2.4
 
@@ -332,7 +333,8 @@ class Broker:
                 self._wait_s = TAKEOVER_WAIT_S
                 self._end(client, f"another client seems to use the client_id {self._settings.client_id!r}: give each its own in [mqtt]")
                 return
-        self._end(client, f"the connection ended: {reason}")
+        # "Unspecified error" is how paho names a connection that just broke.
+        self._end(client, "the connection broke" if reason.value == _UNSPECIFIED else f"the broker ended the connection: {reason}")
 
     def _on_message(self, client: paho.Client, _userdata: Any, received: paho.MQTTMessage) -> None:
         self._packets += 1

@@ -174,7 +174,7 @@ class Outbox:
                 coming.set_result(answer)
                 return answer, True
             await self._saved(letter, None if letter.begun_at else queued)
-            if letter.begun_at is None:
+            if letter.begun_at is None and not coming.done():
                 coming.set_result(queued)
             return await asyncio.shield(coming), False
         except StoreFull as exc:
@@ -208,6 +208,11 @@ class Outbox:
         receiver = self._receivers.get((letter.lane, letter.destination))
         if receiver is None or not receiver.offer(letter) or receiver.troubled:
             self._urgent = True
+
+    async def begin(self, letter: Letter) -> None:
+        """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
+        self._changes.letters.pop(letter.seq, None)
+        await self._on_thread(self._store.write, Changes(letters={letter.seq: replace(letter, begun_at=self._wall())}))
 
     # --- what comes of it ---
 

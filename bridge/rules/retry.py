@@ -18,6 +18,8 @@ _ABOUT_THE_EVENT = frozenset({400, 413, 414, 415, 422})
 _ABOUT_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 408, 425, 429})
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 
+AWAY_S = 1.0  # before a command that surely was not sent is tried again; usually the broker's return is what it waits for
+
 NO_SUBSCRIBERS = 0x10  # PUBACK "No matching subscribers", MQTT 5.0 section 3.4.2.1
 NOT_AUTHORIZED = 0x87  # PUBACK "Not authorized", same place
 FAILURE = 0x80  # reason codes from here on are failures, MQTT 5.0 section 2.4
@@ -102,7 +104,7 @@ def judge_publish(reply: Reply) -> Outcome:
     """
     if reply.status is None:
         verdict = Verdict.RETRY if reply.error == "away" else Verdict.DEAD
-        return Outcome(verdict=verdict, reason=f"{reply.error}: {reply.detail}", reply=reply)
+        return Outcome(verdict=verdict, reason=f"{reply.error}: {reply.detail}", delay_s=AWAY_S, reply=reply)
     if reply.status >= FAILURE:
         return Outcome(verdict=Verdict.DEAD, reason=f"the broker refuses it: {reply.detail or hex(reply.status)}", reply=reply)
     reason = "published, but nobody is subscribed" if reply.status == NO_SUBSCRIBERS else "published"
