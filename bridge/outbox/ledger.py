@@ -66,7 +66,7 @@ class Ledger:
 
     def imbalance(self) -> int:
         """Return how far the counts are from adding up, over all mappings; 0 is right."""
-        return sum(abs(entries[IN] - _ended(entries) - self._waiting[mapping]) for mapping, entries in self._counts.items())
+        return sum(abs(self._counts[mapping][IN] - _ended(self._counts[mapping]) - self._waiting[mapping]) for mapping in {*self._counts, *self._waiting})
 
 
 def _ended(entries: Mapping[str, int]) -> int:
