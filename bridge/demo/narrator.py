@@ -14,8 +14,8 @@ COLOURS = {"sensor": "cyan", "receiver": "magenta", "bridge": "yellow", "lamp": 
 
 NEXT = """
 Your turn: write a config like the one above into config.toml.
-`mqtthook secret new` makes a secret, `mqtthook check` says what is wrong with the
-config, `mqtthook try` shows what it would send, and `mqtthook run` runs it.
+`mqtthook secret new` makes a secret, `mqtthook check` says what is wrong with
+the config, `mqtthook try` shows what it would send, `mqtthook run` runs it.
 """
 
 

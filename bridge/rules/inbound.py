@@ -122,11 +122,12 @@ def segments(raw_path: str) -> tuple[str, ...]:
 
 def names_of(hook: Hook, request: Request) -> dict[str, Any]:
     """Return the names that the hook's expressions see; raise HookError 400 where the request can't be read."""
-    captures = hook.pattern.captured(segments(request.path)) or {}
-    for name, value in captures.items():
-        for level in value.split("/"):
-            if problem := level_problem(level):
-                raise HookError(400, f"the path's {{{name}}} can't be used: {problem}")
+    levels = segments(request.path)
+    captures = hook.pattern.captured(levels) or {}
+    for level in levels:
+        # Each segment by itself: one that holds a slash would be two levels, and nobody could tell.
+        if captures and (problem := level_problem(level)):
+            raise HookError(400, f"a part of the path can't be used: {problem}")
     return {
         "body": body_of(request),
         "headers": {name: ", ".join(values) for name, values in request.headers.items()},

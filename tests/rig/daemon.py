@@ -108,7 +108,7 @@ listen = "127.0.0.1:{self.admin_port}"
         return json.loads(self.command(*arguments, "--json"))
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self.process is not None else self.start()
 
     def __exit__(self, *_exc: object) -> None:
         if self.process is not None and self.process.poll() is None:
