@@ -131,7 +131,6 @@ class Bridge:
         courier = self._couriers.get(destination)
         if courier is not None:
             courier.resume()
-            self.outbox.remember(f"disabled {destination}", "")
         return courier is not None
 
     # --- parts ---
@@ -149,7 +148,7 @@ class Bridge:
 
         courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=destination.concurrency)
         place = str(destination.url.text if destination.url else "")
-        courier.on_disable = lambda reason: self._disabled(name, place, reason)
+        courier.on_disabled = lambda reason: self._disabled(name, place, reason)
         noted = json.loads(self._store.note(f"disabled {name}") or "{}")
         if noted.get("url") == place:
             courier.disabled = noted["reason"]
@@ -216,9 +215,13 @@ class Bridge:
             self._subscribed_before = filters
             self.outbox.remember("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
 
-    def _disabled(self, destination: str, url: str, reason: str) -> None:
-        logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", destination, reason, destination)
-        self.outbox.remember(f"disabled {destination}", json.dumps({"url": url, "reason": reason}))
+    def _disabled(self, destination: str, url: str, reason: str | None) -> None:
+        """Keep over restarts that a destination is disabled, or that it is not any more; another URL is another destination."""
+        self.outbox.remember(f"disabled {destination}", "" if reason is None else json.dumps({"url": url, "reason": reason}))
+        if reason is None:
+            logger.info("resumed destination=%s", destination)
+        else:
+            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", destination, reason, destination)
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.waiting.items()}
@@ -253,20 +256,16 @@ async def run(settings: Settings, state: Path, *, stop: asyncio.Event | None = N
     """
     stop = stop or _stopped_by_signal()
     store = Store.open(settings.outbox(state), max_size=settings.store.max_size)
-    outbox = None
     try:
         async with Outlet() as outlet:
             bridge = Bridge(settings, store, outlet, settings.control_socket(state))
-            outbox = bridge.outbox
             await bridge.run(stop, ready=lambda: _tell_ready(ready))
             systemd.notify("STOPPING=1")
+            await bridge.outbox.flush()
     except* (BridgeError, OSError) as failed:
         raise _first(failed) from None
     finally:
-        if outbox is not None:
-            await outbox.close()
-        else:
-            store.close()
+        store.close()
     logger.info("stopped")
 
 

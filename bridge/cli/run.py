@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import os
-import sys
 
 import click
 
-from bridge import app, log
+from bridge import log
 from bridge.cli.common import config_option, loaded
 from bridge.config.settings import state_directory
 
@@ -21,9 +20,10 @@ def command(config: str | None) -> None:
     Example:
       mqtthook run --config config.toml
     """
+    from bridge import app  # here: `mqtthook --help` loads every command, and need not wait for the whole program
+
     found = loaded(config)
     log.configure(found.settings.log)
     for warning in found.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     asyncio.run(app.run(found.settings, state_directory(os.environ)))
-    sys.exit(0)

@@ -131,7 +131,9 @@ def _composed(tree: dict[str, Any], environment: Mapping[str, str], errors: _Err
     _check_variables(environment, errors)
     composed = dict(tree)
     try:
-        _overlay(composed, EnvSettingsSource(Settings)())
+        variables = EnvSettingsSource(Settings)
+        variables.env_vars = {name.lower(): value for name, value in environment.items()}
+        _overlay(composed, variables())
         if directory := environment.get("CREDENTIALS_DIRECTORY"):
             files = SecretsSettingsSource(Settings, secrets_dir=directory)
             _overlay(composed, NestedSecretsSettingsSource(files, secrets_dir_missing="ok", secrets_prefix=PREFIX, secrets_nested_delimiter="__")())

@@ -38,6 +38,7 @@ RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be f
 MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
 CONNECT_S = 4.0  # less than the 5 s in which the program has to end
 CONNACK_S = 10.0
+PROBE_S = 3.0  # the same, while it isn't known whether the broker speaks MQTT 5: some say nothing at all to it
 PUBACK_S = 5.0  # a broker on the same network answers in milliseconds
 GOODBYE_S = 1.0
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0  # between attempts to connect: soon at first, then about 20 in ten minutes
@@ -202,12 +203,14 @@ class Broker:
             client.connect(host, port, keepalive_s)
 
     async def _served(self, client: paho.Client, ended: asyncio.Future[str]) -> str:
-        accept_by = monotonic() + CONNACK_S
+        probing = self._settings.protocol == "auto" and self._protocol == paho.MQTTv5 and not self._ever_accepted
+        accept_s = PROBE_S if probing else CONNACK_S
+        accept_by = monotonic() + accept_s
         while not ended.done():
             # paho's own once-a-second chores: pings, and noticing that none came back.
             client.loop_misc()
             if not self._accepted and monotonic() > accept_by:
-                self._end(client, f"the broker did not answer within {CONNACK_S:g} s")
+                self._end(client, f"the broker did not answer within {accept_s:g} s")
             await asyncio.wait((ended,), timeout=1.0)
         return ended.result()
 
@@ -249,7 +252,7 @@ class Broker:
             self._end(client, "the connection broke at once")
             return
         if self._url.scheme != "unix":
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _send_at_once(sock.fileno())
         client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, client.loop_write)
         client.on_socket_unregister_write = lambda _c, _u, s: _unwatch_write(loop, s)
         client.on_socket_close = lambda _c, _u, s: _unwatch(loop, s)
@@ -433,6 +436,15 @@ def _publish_properties(protocol: int, expires_s: float | None) -> Properties | 
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
     return properties
+
+
+def _send_at_once(descriptor: int) -> None:
+    """Let the kernel send small packets without waiting for more; TLS and WebSocket layers hide the socket, not its number."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    finally:
+        sock.detach()
 
 
 def _unwatch(loop: asyncio.AbstractEventLoop, sock: Any) -> None:

@@ -49,7 +49,7 @@ class Courier:
         self._stopping = False
         self.failures = 0
         self.disabled: str | None = None
-        self.on_disable: Callable[[str], None] = lambda _: None
+        self.on_disabled: Callable[[str | None], None] = lambda _: None
 
     # --- as the outbox sees it ---
 
@@ -81,7 +81,10 @@ class Courier:
 
     def resume(self) -> None:
         """Send again, whatever held it back."""
-        self.disabled, self._paused_until = None, 0.0
+        if self.disabled is not None:
+            self.disabled = None
+            self.on_disabled(None)
+        self._paused_until = 0.0
         self._wake.set()
 
     def allow(self, *, ready: bool) -> None:
@@ -152,7 +155,7 @@ class Courier:
             self._paused_until = max(self._paused_until, now + outcome.pause_s)
         if outcome.disable:
             self.disabled = outcome.reason
-            self.on_disable(outcome.reason)
+            self.on_disabled(outcome.reason)
         self._tell(letter, outcome)
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:

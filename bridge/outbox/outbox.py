@@ -303,12 +303,6 @@ class Outbox:
             finally:
                 self._writing = (Changes(), {})
 
-    async def close(self) -> None:
-        """Write what is left, and close the file."""
-        await self.flush()
-        await self._on_thread(self._store.close)
-        self._thread.shutdown()
-
     async def ping(self) -> None:
         """Return when the store's thread has answered."""
         await self._on_thread(self._store.last_seq)

@@ -98,6 +98,7 @@ class Receipts:
 
     def _settle(self, entry: _Open) -> None:
         entry.settled = True
+        self._adrift.pop(entry.mark, None)
         self._known[entry.mark] = None
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)

@@ -189,6 +189,9 @@ def test_a_gone_receiver_is_disabled_over_restarts_until_it_is_resumed(tmp_path:
             bridge.command("resume", "hall")
             until(lambda: receiver.accepted, "the second")
             bridge.command("resume", "nobody", code=2)
+            bridge.stop()
+            bridge.start()
+            assert bridge.json("status")["destinations"]["hall"]["disabled"] is None
 
 
 @pytest.mark.parametrize("wait", [lambda: "2", lambda: formatdate(time.time() + 3, usegmt=True)], ids=["seconds", "date"])
