@@ -73,6 +73,7 @@ class Bridge:
             chores = [tasks.create_task(self._clear_away(), name="clear away"), tasks.create_task(self._keep_alive(), name="sign of life")]
             ready()
             await stop.wait()
+            systemd.notify("STOPPING=1")
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
             await listeners.aclose()
             self._broker.hold()
@@ -81,6 +82,7 @@ class Bridge:
             await asyncio.wait(carriers)
             await self.outbox.flush()
             await self._broker.close()
+            await self.outbox.flush()
             for task in (*chores, session, writer):
                 task.cancel()
 
@@ -259,9 +261,10 @@ async def run(settings: Settings, state: Path, *, stop: asyncio.Event | None = N
     try:
         async with Outlet() as outlet:
             bridge = Bridge(settings, store, outlet, settings.control_socket(state))
-            await bridge.run(stop, ready=lambda: _tell_ready(ready))
-            systemd.notify("STOPPING=1")
-            await bridge.outbox.flush()
+            try:
+                await bridge.run(stop, ready=lambda: _tell_ready(ready))
+            finally:
+                bridge.outbox.shut()
     except* (BridgeError, OSError) as failed:
         raise _first(failed) from None
     finally:

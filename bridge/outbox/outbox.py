@@ -303,6 +303,10 @@ class Outbox:
             finally:
                 self._writing = (Changes(), {})
 
+    def shut(self) -> None:
+        """Wait for the commit that is under way, and start no other."""
+        self._thread.shutdown(cancel_futures=True)
+
     async def ping(self) -> None:
         """Return when the store's thread has answered."""
         await self._on_thread(self._store.last_seq)
