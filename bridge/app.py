@@ -20,8 +20,9 @@ from bridge import __version__
 from bridge.admin.api import ControlSide, PublicSide, Watched
 from bridge.config.settings import Settings
 from bridge.edges import systemd
-from bridge.edges.broker import Broker, Subscription
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
+from bridge.edges.mqtt.session import Broker
+from bridge.edges.mqtt.wire import Subscription
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, ListenError, RenderError, StoreFull
 from bridge.model import Command, Event, Lane, Letter, Message, Outcome, Reply

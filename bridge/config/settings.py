@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.admin.settings import AdminSettings
-from bridge.edges.broker_settings import MqttSettings
 from bridge.edges.http_settings import HttpSettings
+from bridge.edges.mqtt.settings import MqttSettings
 from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.inbound import Hook, Hooks, Inbound
@@ -81,6 +81,7 @@ class Settings(BaseSettings):
 
     def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what is wrong between the slices: the key path, and a sentence."""
+        yield from self._tls_problems()
         yield from self._secret_problems()
         yield from self._destination_problems()
         yield from self._name_problems()
@@ -100,6 +101,13 @@ class Settings(BaseSettings):
 
     def _destinations_of(self, name: str, rule: Outbound) -> dict[str, Destination]:
         return {to: self.destination[to] for to in rule.to} if rule.to else {name: rule}
+
+    def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        try:
+            self.mqtt.tls_context()
+        except OSError as exc:
+            files = ", ".join(file for file in (self.mqtt.tls.ca, self.mqtt.tls.cert, self.mqtt.tls.key) if file)
+            yield ("mqtt", "tls"), f"{files}: expected certificates and a key in PEM form: {exc.strerror or exc}"
 
     def _secret_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}

@@ -1,4 +1,4 @@
-"""The broker: one MQTT session, kept for ever. The only module that imports paho.
+"""The session with the broker: one, kept for ever.
 
 paho runs on the loop, without a thread of its own: no callback can end it unseen, and any number of open
 files is fine. A paho client lives for one connection and is thrown away with it, so that nothing it kept can
@@ -8,35 +8,26 @@ they came by: after a restart a broker gives the same packet ids to other messag
 
 import asyncio
 import logging
-import math
 import random
-import socket
-import ssl
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from bridge.edges.broker_settings import PORTS, MqttSettings
+from bridge.edges.mqtt import wire
+from bridge.edges.mqtt.settings import MqttSettings
+from bridge.edges.mqtt.wire import MAX_PACKET, MQTT_3, MQTT_5, Subscription
 from bridge.model import Command, Message, Reply
 from bridge.outbox.receipts import Receipt, Receipts
-from bridge.rules.subscriptions import Copies, identifier
+from bridge.rules.subscriptions import Copies
 
 logger = logging.getLogger(__name__)
 
-RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
-MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
-CONNECT_S = 4.0  # less than the 5 s in which the program has to end
 CONNACK_S = 10.0
 PROBE_S = 3.0  # the same, while it isn't known whether the broker speaks MQTT 5: some say nothing at all to it
 PUBACK_S = 5.0  # a broker on the same network answers in milliseconds
@@ -45,20 +36,11 @@ FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0  # between attempts to connect: soon at fir
 REFUSED_WAIT_S = 300.0  # after a wrong password there is no hurry
 TAKEOVERS, TAKEOVER_S, TAKEOVER_WAIT_S = 3, 30.0, 60.0  # this many drops within this time: somebody else uses our client id
 READS = 8  # packets taken per turn of the loop: fewer turns for a burst, and the others still get theirs
-WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
 
 _REFUSED = frozenset({4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})  # who we are is wrong: client id, password, rights, ban
 _UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E  # DISCONNECT "Session taken over", MQTT 5.0 section 3.14.2.1
 _PACKET_TOO_LARGE = 0x95  # MQTT 5.0 section 2.4
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
-
-    qos: int
-    retained: bool
 
 
 Take = Callable[[Message, Receipt, str | None], None]
@@ -76,15 +58,14 @@ class Broker:
         """
         self._settings, self._wanted, self._take = settings, wanted, take
         self._former = set(former)
-        self._url = urlsplit(settings.url)
-        self._tls = settings.tls.context() if self._url.scheme in ("mqtts", "wss") else None
-        self._protocol = paho.MQTTv311 if settings.protocol == "3.1.1" else paho.MQTTv5
+        self._tls = settings.tls_context()
+        self._protocol: int = MQTT_3 if settings.protocol == "3.1.1" else MQTT_5
         self._client: paho.Client | None = None
         self._ended: asyncio.Future[str] | None = None
         self._receipts = Receipts(stored, self._acknowledge)
         self._copies = Copies()
         self._publishing: dict[int, asyncio.Future[Reply]] = {}
-        self._subscribing: dict[int, list[str]] = {}
+        self._subscribing: dict[int, str] = {}
         self._packets = 0
         self._max_packet = MAX_PACKET
         self._drops: deque[float] = deque(maxlen=TAKEOVERS)
@@ -136,7 +117,7 @@ class Broker:
             return Reply(error="away", detail="there is no connection to the broker")
         if len(command.payload) + len(command.topic.encode()) + 64 > self._max_packet:
             return Reply(status=_PACKET_TOO_LARGE, detail=f"it is larger than the broker takes ({self._max_packet} bytes)")
-        info = client.publish(command.topic, command.payload, command.qos, command.retain, _publish_properties(self._protocol, expires_s))
+        info = client.publish(command.topic, command.payload, command.qos, command.retain, wire.publish_properties(self._protocol, expires_s))
         if info.rc != paho.MQTT_ERR_SUCCESS:
             return Reply(error="away", detail="the connection to the broker is gone")
         if command.qos == 0:
@@ -177,15 +158,12 @@ class Broker:
         """Connect, serve until it ends, and return why it ended."""
         loop = asyncio.get_running_loop()
         self._wait_s, self._reached, self._accepted = 0.0, False, False
-        client = self._new_client()
-        host = self._url.path if self._url.scheme == "unix" else str(self._url.hostname)
-        port = self._url.port or PORTS[self._url.scheme]
         try:
-            # In a thread, for as long as it takes to find the name and shake hands.
-            await asyncio.to_thread(self._connect, client, host, port)
+            client = wire.new_client(self._settings, self._protocol, self._tls)
+            await asyncio.to_thread(wire.connect, client, self._settings, self._protocol)
         except Exception as exc:  # a name, a socket, TLS, paho itself: whatever it is, the next attempt comes
             self._drops.clear()
-            return _connect_reason(exc, host, port)
+            return wire.connect_reason(exc, self._settings)
         self._reached = True
         self._client, self._ended = client, loop.create_future()
         try:
@@ -194,16 +172,23 @@ class Broker:
         finally:
             self._detach(client, loop)
 
-    def _connect(self, client: paho.Client, host: str, port: int) -> None:
-        keepalive_s = round(self._settings.keepalive)
-        if self._protocol == paho.MQTTv5:
-            # paho's own default would wipe the session at every start of the program.
-            client.connect(host, port, keepalive_s, clean_start=False, properties=self._connect_properties())
-        else:
-            client.connect(host, port, keepalive_s)
+    def _attach(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
+        sock = client.socket()
+        if sock is None:
+            self._end(client, "the connection broke at once")
+            return
+        if not self._settings.url.startswith("unix:"):
+            wire.send_at_once(sock.fileno())
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        wire.watch(client, sock, loop)
+        loop.add_reader(sock, self._readable, client)
 
     async def _served(self, client: paho.Client, ended: asyncio.Future[str]) -> str:
-        probing = self._settings.protocol == "auto" and self._protocol == paho.MQTTv5 and not self._ever_accepted
+        probing = self._settings.protocol == "auto" and self._protocol == MQTT_5 and not self._ever_accepted
         accept_s = PROBE_S if probing else CONNACK_S
         accept_by = monotonic() + accept_s
         while not ended.done():
@@ -214,56 +199,10 @@ class Broker:
             await asyncio.wait((ended,), timeout=1.0)
         return ended.result()
 
-    def _new_client(self) -> paho.Client:
-        settings = self._settings
-        transport: Literal["tcp", "websockets", "unix"] = "tcp"
-        if self._url.scheme in ("ws", "wss"):
-            transport = "websockets"
-        elif self._url.scheme == "unix":
-            transport = "unix"
-        session = {} if self._protocol == paho.MQTTv5 else {"clean_session": False}
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            protocol=self._protocol,
-            transport=transport,
-            reconnect_on_failure=False,
-            manual_ack=True,
-            **session,
-        )
-        client.connect_timeout = CONNECT_S
-        if settings.username is not None:
-            client.username_pw_set(settings.username, settings.password.get_secret_value() if settings.password else None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        if transport == "websockets":
-            client.ws_set_options(path=self._url.path or "/mqtt")
-        client.will_set(settings.status_topic, "offline", qos=1, retain=True, properties=self._will_properties())
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_subscribe
-        return client
-
-    def _attach(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
-        sock: Any = client.socket()
-        if sock is None:
-            self._end(client, "the connection broke at once")
-            return
-        if self._url.scheme != "unix":
-            _send_at_once(sock.fileno())
-        client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, client.loop_write)
-        client.on_socket_unregister_write = lambda _c, _u, s: _unwatch_write(loop, s)
-        client.on_socket_close = lambda _c, _u, s: _unwatch(loop, s)
-        loop.add_reader(sock, self._readable, client)
-        if client.want_write():
-            loop.add_writer(sock, client.loop_write)
-
     def _detach(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
         """Drop the connection and all that belongs to it alone."""
         if (sock := client.socket()) is not None:
-            _unwatch(loop, sock)
+            wire.unwatch(loop, sock)
             with suppress(OSError):
                 sock.close()
         self._client = None
@@ -280,7 +219,7 @@ class Broker:
                 before = self._packets
                 client.loop_read()
                 sock = client.socket()
-                if sock is None or (before == self._packets and not _pending(sock)):
+                if sock is None or (before == self._packets and not wire.pending(sock)):
                     break
         except Exception as exc:  # a malformed packet raises what it likes in paho
             self._end(client, f"the broker sent what can't be read: {type(exc).__name__}: {exc}")
@@ -302,8 +241,8 @@ class Broker:
         unknown = not self._ever_accepted or failed > TAKEOVERS
         if self._settings.protocol != "auto" or self._accepted or self._wait_s or not (self._reached and unknown):
             return False
-        self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
-        return self._protocol == paho.MQTTv311
+        self._protocol = MQTT_3 if self._protocol == MQTT_5 else MQTT_5
+        return self._protocol == MQTT_3
 
     # --- what paho calls, on the loop; nothing may be raised into it ---
 
@@ -323,7 +262,7 @@ class Broker:
         self._subscribe(client)
         client.publish(self._settings.status_topic, b"online", qos=1, retain=True)
         self.state = "connected"
-        version = "5" if self._protocol == paho.MQTTv5 else "3.1.1"
+        version = "5" if self._protocol == MQTT_5 else "3.1.1"
         logger.info("broker connected url=%s mqtt=%s session=%s", self._settings.url, version, "resumed" if flags.session_present else "new")
         self._set_connected(on=True)
 
@@ -373,8 +312,8 @@ class Broker:
 
     def _on_subscribe(self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         self._packets += 1
-        filters = self._subscribing.pop(mid, [])
-        for plain, reason in zip(filters, reasons, strict=False):
+        plain = self._subscribing.pop(mid, None)
+        for reason in reasons:
             if reason.is_failure:
                 logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
         if not self._subscribing:
@@ -387,17 +326,9 @@ class Broker:
             client.unsubscribe([self._shared(plain) for plain in gone])
         self._former = set(self._wanted)
         for plain, wish in self._wanted.items():
-            if self._protocol == paho.MQTTv5:
-                properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
-                properties.SubscriptionIdentifier = identifier(plain)
-                # Replays only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
-                replay = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-                options = SubscribeOptions(qos=wish.qos, retainHandling=replay)
-                _, mid = client.subscribe(self._shared(plain), options=options, properties=properties)
-            else:
-                _, mid = client.subscribe(self._shared(plain), wish.qos)
+            mid = wire.subscribe(client, self._protocol, plain, self._shared(plain), wish)
             if mid is not None:
-                self._subscribing[mid] = [plain]
+                self._subscribing[mid] = plain
 
     def _shared(self, plain: str) -> str:
         return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
@@ -412,67 +343,4 @@ class Broker:
         if self._receipts.shedding and not len(self._receipts) and not self._closing:
             self._end(client, "more came at once than can be held: the rest is fetched by a new connection")
 
-    def _connect_properties(self) -> Properties:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = round(self._settings.session_expiry)
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        properties.MaximumPacketSize = MAX_PACKET
-        return properties
-
-    def _will_properties(self) -> Properties | None:
-        if self._protocol != paho.MQTTv5:
-            return None
-        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
-        properties.WillDelayInterval = WILL_DELAY_S
-        return properties
-
-
 _NO_RECEIPT = Receipt(lambda: None)
-
-
-def _publish_properties(protocol: int, expires_s: float | None) -> Properties | None:
-    if protocol != paho.MQTTv5 or expires_s is None:
-        return None
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
-    return properties
-
-
-def _send_at_once(descriptor: int) -> None:
-    """Let the kernel send small packets without waiting for more; TLS and WebSocket layers hide the socket, not its number."""
-    sock = socket.socket(fileno=descriptor)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    finally:
-        sock.detach()
-
-
-def _unwatch(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
-    with suppress(OSError, ValueError):
-        loop.remove_reader(sock)
-    _unwatch_write(loop, sock)
-
-
-def _unwatch_write(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
-    with suppress(OSError, ValueError):
-        loop.remove_writer(sock)
-
-
-def _pending(sock: Any) -> int:
-    """Return how many bytes TLS or WebSocket layers hold that the kernel doesn't tell of."""
-    return int(sock.pending()) if hasattr(sock, "pending") else 0
-
-
-def _connect_reason(exc: Exception, host: str, port: int) -> str:
-    where = f"{host}:{port}"
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the certificate of {where} can't be trusted: {exc.verify_message}; set `tls.ca` in [mqtt] if it is your own"
-    if isinstance(exc, ssl.SSLError):
-        return f"no secure connection to {where}: {exc.reason}"
-    if isinstance(exc, socket.gaierror):
-        return f"the name {host} can't be found"
-    if isinstance(exc, TimeoutError):
-        return f"no answer from {where}"
-    if isinstance(exc, OSError):
-        return f"no connection to {where}: {exc.strerror or exc}"
-    return f"no connection to {where}: {type(exc).__name__}: {exc}"

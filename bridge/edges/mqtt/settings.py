@@ -74,3 +74,7 @@ class MqttSettings(Slice):
     tls: TlsSettings = TlsSettings()
     status_topic: Annotated[str, AfterValidator(_status_topic)] = "mqtthook/status"
     share: Annotated[str, AfterValidator(_share)] | None = None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return how to trust the broker, or None where the URL asks for no TLS; raises OSError where a file can't be used."""
+        return self.tls.context() if self.url.startswith(("mqtts:", "wss:")) else None

@@ -1,0 +1,161 @@
+"""The wire: how paho is set up, what goes into its packets, and what its errors mean to a person."""
+
+import asyncio
+import math
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bridge.edges.mqtt.settings import PORTS, MqttSettings
+from bridge.rules.subscriptions import identifier
+
+RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
+MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
+CONNECT_S = 4.0  # less than the 5 s in which the program has to end
+WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
+
+MQTT_5 = paho.MQTTv5
+MQTT_3 = paho.MQTTv311
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
+
+    qos: int
+    retained: bool
+
+
+def new_client(settings: MqttSettings, protocol: int, tls: ssl.SSLContext | None) -> paho.Client:
+    """Return a client for one connection, with our last will, and without any reconnecting of its own."""
+    parts = urlsplit(settings.url)
+    transports: dict[str, Literal["tcp", "websockets", "unix"]] = {"ws": "websockets", "wss": "websockets", "unix": "unix"}
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=settings.client_id,
+        protocol=MQTTProtocolVersion(protocol),
+        transport=transports.get(parts.scheme, "tcp"),
+        clean_session=None if protocol == MQTT_5 else False,
+        reconnect_on_failure=False,
+        manual_ack=True,
+    )
+    client.connect_timeout = CONNECT_S
+    if settings.username is not None:
+        client.username_pw_set(settings.username, settings.password.get_secret_value() if settings.password else None)
+    if tls is not None:
+        client.tls_set_context(tls)
+    if parts.scheme in ("ws", "wss"):
+        client.ws_set_options(path=parts.path or "/mqtt")
+    client.will_set(settings.status_topic, "offline", qos=1, retain=True, properties=_will_properties(protocol))
+    return client
+
+
+def connect(client: paho.Client, settings: MqttSettings, protocol: int) -> None:
+    """Connect, blocking for as long as it takes to find the name and shake hands; raises what sockets, TLS and paho raise."""
+    host, port = place(settings)
+    keepalive_s = round(settings.keepalive)
+    if protocol != MQTT_5:
+        client.connect(host, port, keepalive_s)
+        return
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = round(settings.session_expiry)
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = MAX_PACKET
+    # paho's own default would wipe the session at every start of the program.
+    client.connect(host, port, keepalive_s, clean_start=False, properties=properties)
+
+
+def place(settings: MqttSettings) -> tuple[str, int]:
+    """Return the host and port of the broker, or the path of its socket."""
+    parts = urlsplit(settings.url)
+    host = parts.path if parts.scheme == "unix" else str(parts.hostname)
+    return host, parts.port or PORTS[parts.scheme]
+
+
+def watch(client: paho.Client, sock: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Let the loop write for *client* whenever it has something to write, and forget the socket when that closes."""
+    client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, client.loop_write)
+    client.on_socket_unregister_write = lambda _c, _u, s: _unwatch_write(loop, s)
+    client.on_socket_close = lambda _c, _u, s: unwatch(loop, s)
+    if client.want_write():
+        loop.add_writer(sock, client.loop_write)
+
+
+def unwatch(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    """Let the loop forget a socket."""
+    with suppress(OSError, ValueError):
+        loop.remove_reader(sock)
+    _unwatch_write(loop, sock)
+
+
+def send_at_once(descriptor: int) -> None:
+    """Let the kernel send small packets without waiting for more; TLS and WebSocket layers hide the socket, not its number."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    finally:
+        sock.detach()
+
+
+def pending(sock: Any) -> int:
+    """Return how many bytes TLS or WebSocket layers hold that the kernel doesn't tell of."""
+    return int(sock.pending()) if hasattr(sock, "pending") else 0
+
+
+def subscribe(client: paho.Client, protocol: int, plain: str, topic: str, wish: Subscription) -> int | None:
+    """Subscribe to the filter *plain*, written as *topic*; return the packet's id, None if the connection is gone."""
+    if protocol != MQTT_5:
+        return client.subscribe(topic, wish.qos)[1]
+    properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+    properties.SubscriptionIdentifier = identifier(plain)
+    # Replays only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
+    replay = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+    return client.subscribe(topic, options=SubscribeOptions(qos=wish.qos, retainHandling=replay), properties=properties)[1]
+
+
+def publish_properties(protocol: int, expires_s: float | None) -> Properties | None:
+    """Return what goes along with a publish that is good for *expires_s* seconds; None for nothing."""
+    if protocol != MQTT_5 or expires_s is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
+    return properties
+
+
+def connect_reason(exc: Exception, settings: MqttSettings) -> str:
+    """Return why no connection came about, as a person can use it."""
+    host, port = place(settings)
+    where = f"{host}:{port}"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} can't be trusted: {exc.verify_message}; set `tls.ca` in [mqtt] if it is your own"
+    if isinstance(exc, ssl.SSLError):
+        return f"no secure connection to {where}: {exc.reason}"
+    if isinstance(exc, socket.gaierror):
+        return f"the name {host} can't be found"
+    if isinstance(exc, TimeoutError):
+        return f"no answer from {where}"
+    if isinstance(exc, OSError):
+        return f"no connection to {where}: {exc.strerror or exc}"
+    return f"no connection to {where}: {type(exc).__name__}: {exc}"
+
+
+def _will_properties(protocol: int) -> Properties | None:
+    if protocol != MQTT_5:
+        return None
+    properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+    properties.WillDelayInterval = WILL_DELAY_S
+    return properties
+
+
+def _unwatch_write(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    with suppress(OSError, ValueError):
+        loop.remove_writer(sock)
