@@ -4,19 +4,19 @@ Write elision ("balanced"): a new letter goes to its courier at once *and* joins
 delivered before that commit is never written. The broker's message is acknowledged when the first of
 both has happened, so nothing is lost and a quiet house costs its SD card nothing. "strict": commit first.
 
-Everything but the commits runs on the loop; the commits run one after the other on the store's one thread.
+Everything but the commits runs on the loop; when and how they are made is the journal's business.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, TypeVarTuple
+from dataclasses import replace
+from typing import Protocol
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Lane, Letter, Outcome, Reply, Result, State, Verdict
+from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.settings import StoreSettings
@@ -27,16 +27,8 @@ from bridge.rules.retry import judge_publish
 
 logger = logging.getLogger(__name__)
 
-GROUP = 16  # unsaved letters that are worth a commit: most of Mosquitto's window of 20
-GROUP_S = 0.1  # the longest that a letter stays unsaved and undelivered
-LAZY_S = 1.0  # for what costs only a duplicate if it is lost: completions, rescheduling
-LEDGER_S = 60.0  # promise 6: counts alone are written at most once a minute
-FULL_RETRY_S = 1.0  # how soon a full outbox is tried again
 SEEN_S = 4 * 86_400.0  # senders retry for up to three days
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 class Receiver(Protocol):
@@ -59,17 +51,6 @@ class Receiver(Protocol):
         """Look at the disk again, and let everything be due now."""
 
 
-@dataclass(slots=True)
-class _Unsaved:
-    """A letter that is not on disk yet. `saved` is set for a command, which goes out only after its commit."""
-
-    letter: Letter
-    since: float
-    receipt: Receipt | None = None
-    held_back: bool = False
-    saved: asyncio.Future[None] | None = None
-
-
 class Outbox:
     """The one place where letters wait."""
 
@@ -77,48 +58,38 @@ class Outbox:
         self._store = store
         self._strict = settings.durability == "strict"
         self._monotonic, self._wall = monotonic, wall
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._lock = asyncio.Lock()
-        self._wake = asyncio.Event()
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._answers: dict[tuple[str, str], asyncio.Future[Answer]] = {}
-        self._unsaved: dict[int, _Unsaved] = {}
-        self._changes = Changes()
-        self._writing: tuple[Changes, dict[int, _Unsaved]] = (Changes(), {})
         self._dropping: set[int] = set()
-        self._urgent = False
-        self._lazy_at: float | None = None
-        self._ledger_at: float | None = None
-        self._not_before = 0.0
-        self.full = False
-        self.commits = 0
+        self._seq = store.last_seq()
         self.waiting: dict[tuple[Lane, str], int] = {}
-        self._load()
+        self.dead = store.dead_counts()
+        self.origins = frozenset(store.origins(ORIGINS))
+        self.ledger = self._opened_ledger()
+        self._journal = Journal(store, self.ledger, monotonic=monotonic, told=Told(saved=self._saved, refused=self._refused, make_room=self._make_room))
+        self._bury_begun()
 
-    def _load(self) -> None:
+    def _opened_ledger(self) -> Ledger:
         by_mapping: dict[str, int] = {}
         for (lane, destination, mapping), count in self._store.waiting_counts().items():
             by_mapping[mapping] = by_mapping.get(mapping, 0) + count
             self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + count
-        self._seq = self._store.last_seq()
-        self.dead = self._store.dead_counts()
-        self.origins = frozenset(self._store.origins(ORIGINS))
-        self.ledger = Ledger(self._store.counts(), by_mapping)
-        if imbalance := self.ledger.imbalance():
+        ledger = Ledger(self._store.counts(), by_mapping)
+        if imbalance := ledger.imbalance():
             logger.error("ledger does not add up: the last run lost count imbalance=%d", imbalance)
-        self._bury_begun()
+        return ledger
 
     def _bury_begun(self) -> None:
         """Let no command be published twice: one whose publishing may have started when the last run ended is dead."""
+        changes = Changes()
         for letter in self._store.begun():
             outcome = judge_publish(Reply(error="doubt", detail="the bridge stopped while it was being published"))
             logger.warning("dead command=%s hook=%s reason=%r", letter.id, letter.mapping, outcome.reason)
-            self._changes.answers[letter.mapping, letter.id] = answer_for(letter.id, outcome)
-            self._bury(letter, outcome.reason)
-        if self._changes:
-            self._changes.counts = self.ledger.take()
-            self._store.write(self._changes)
-            self._changes = Changes()
+            changes.answers[letter.mapping, letter.id] = answer_for(letter.id, outcome)
+            changes.letters[letter.seq] = self._dead(letter, outcome.reason)
+        if changes:
+            changes.counts = self.ledger.take()
+            self._store.write(changes)
 
     def register(self, lane: Lane, destination: str, receiver: Receiver) -> bool:
         """Let *receiver* be offered a destination's letters; return True if some wait on disk already."""
@@ -128,16 +99,24 @@ class Outbox:
     @property
     def unsaved(self) -> int:
         """Return how many letters are in memory only."""
-        return len(self._unsaved)
+        return len(self._journal)
+
+    @property
+    def full(self) -> bool:
+        """Return True while nothing more can be made safe, False while all is well."""
+        return self._journal.full
+
+    @property
+    def commits(self) -> int:
+        """Return how often the file was written."""
+        return self._journal.commits
 
     # --- what comes in ---
 
     def passed(self, mapping: str, result: Result) -> None:
         """Count what came for a mapping and ended at once, without a letter."""
         self.ledger.passed(mapping, result)
-        if self._ledger_at is None:
-            self._ledger_at = self._monotonic() + LEDGER_S
-            self._wake.set()
+        self._journal.count()
 
     def put(self, letters: Iterable[Letter], receipt: Receipt) -> None:
         """Take on what one message came to: count it, make it safe, let it be delivered.
@@ -147,16 +126,12 @@ class Outbox:
         for letter in letters:
             letter = self._numbered(letter)
             receipt.add()
-            self._unsaved[letter.seq] = _Unsaved(letter, self._monotonic(), receipt, held_back=self._strict)
             if letter.state is State.DEAD:
-                self._count_end(letter, Result.DEAD)
-                self.dead[letter.mapping] = self.dead.get(letter.mapping, 0) + 1
+                letter = self._dead(letter, letter.reason or "")
                 logger.warning("dead event=%s mapping=%s destination=%s reason=%r", letter.id, letter.mapping, letter.destination, letter.reason)
-            elif not self._strict:
+            self._journal.add(Entry(letter, self._monotonic(), receipt, held_back=self._strict))
+            if letter.state is State.WAITING and not self._strict:
                 self._offer(letter)
-        if self._strict or len(self._unsaved) >= GROUP:
-            self._urgent = True
-        self._wake.set()
 
     async def submit(self, letter: Letter, queued: Answer) -> tuple[Answer, bool]:
         """Make a command safe and its id remembered; return its answer, and True if the id is a repeated one.
@@ -170,10 +145,10 @@ class Outbox:
             return await asyncio.shield(coming), True
         coming = self._answers[name] = asyncio.get_running_loop().create_future()
         try:
-            if (answer := await self._on_thread(self._store.answered, *name)) is not None:
+            if (answer := await self._journal.on_thread(self._store.answered, *name)) is not None:
                 coming.set_result(answer)
                 return answer, True
-            await self._saved(letter, None if letter.begun_at else queued)
+            await self._commit(letter, queued if letter.begun_at is None else None)
             if letter.begun_at is None and not coming.done():
                 coming.set_result(queued)
             return await asyncio.shield(coming), False
@@ -185,16 +160,15 @@ class Outbox:
             if coming.done():
                 self._answers.pop(name, None)
 
-    async def _saved(self, letter: Letter, queued: Answer | None) -> None:
+    async def begin(self, letter: Letter) -> None:
+        """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
+        await self._journal.begin(letter, self._wall())
+
+    async def _commit(self, letter: Letter, queued: Answer | None) -> None:
         letter = self._numbered(letter)
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        name = (letter.mapping, letter.id)
-        self._unsaved[letter.seq] = _Unsaved(letter, self._monotonic(), held_back=True, saved=saved)
-        self._changes.seen[name] = letter.created_at
-        if queued is not None:
-            self._changes.answers[name] = queued
-        self._urgent = True
-        self._wake.set()
+        self._journal.see((letter.mapping, letter.id), letter.created_at, queued)
+        self._journal.add(Entry(letter, self._monotonic(), held_back=True, saved=saved))
         await saved
 
     def _numbered(self, letter: Letter) -> Letter:
@@ -207,12 +181,7 @@ class Outbox:
     def _offer(self, letter: Letter) -> None:
         receiver = self._receivers.get((letter.lane, letter.destination))
         if receiver is None or not receiver.offer(letter) or receiver.troubled:
-            self._urgent = True
-
-    async def begin(self, letter: Letter) -> None:
-        """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
-        self._changes.letters.pop(letter.seq, None)
-        await self._on_thread(self._store.write, Changes(letters={letter.seq: replace(letter, begun_at=self._wall())}))
+            self._journal.hurry()
 
     # --- what comes of it ---
 
@@ -220,203 +189,88 @@ class Outbox:
         """Note what an attempt came to: done and gone, due again later, or dead."""
         match outcome.verdict:
             case Verdict.DELIVERED:
-                self._finish(letter, Result.DELIVERED)
+                self._count_end(letter, Result.DELIVERED)
+                self._journal.end(letter)
             case Verdict.EXPIRED:
-                self._finish(letter, Result.EXPIRED)
+                self._count_end(letter, Result.EXPIRED)
+                self._journal.end(letter)
             case Verdict.DEAD:
-                self._bury(replace(letter, attempts=letter.attempts + 1), outcome.reason)
+                self._journal.update(self._dead(replace(letter, attempts=letter.attempts + 1), outcome.reason))
             case Verdict.RETRY:
                 due_at = self._wall() + outcome.delay_s
-                self._update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+                self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
         if letter.lane is Lane.MQTT and letter.begun_at is not None:
-            self._answer(letter, outcome)
+            self._journal.answer((letter.mapping, letter.id), answer_for(letter.id, outcome))
 
-    def _finish(self, letter: Letter, result: Result) -> None:
-        self._count_end(letter, result)
-        if (unsaved := self._unsaved.pop(letter.seq, None)) is not None:
-            _settle(unsaved)  # it never has to be written at all
-            return
-        self._changes.letters.pop(letter.seq, None)
-        self._changes.gone.add(letter.seq)
-        self._lazily()
-
-    def _bury(self, letter: Letter, reason: str) -> None:
+    def _dead(self, letter: Letter, reason: str) -> Letter:
         self._count_end(letter, Result.DEAD)
         self.dead[letter.mapping] = self.dead.get(letter.mapping, 0) + 1
-        self._update(replace(letter, state=State.DEAD, dead_at=self._wall(), due_at=None, reason=reason))
-
-    def _update(self, letter: Letter) -> None:
-        if (unsaved := self._unsaved.get(letter.seq)) is not None:
-            unsaved.letter = letter
-            self._urgent = True  # its destination is down or slow: nothing is won by waiting
-            self._wake.set()
-        else:
-            self._changes.letters[letter.seq] = letter
-            self._lazily()
-
-    def _answer(self, letter: Letter, outcome: Outcome) -> None:
-        name = (letter.mapping, letter.id)
-        self._changes.answers[name] = answer_for(letter.id, outcome)
-        self._urgent = True  # the caller is told only what a crash can't undo
-        self._wake.set()
+        return replace(letter, state=State.DEAD, dead_at=self._wall(), due_at=None, reason=reason)
 
     def _count_end(self, letter: Letter, result: Result) -> None:
         self.ledger.ended(letter.mapping, result)
         self.waiting[letter.lane, letter.destination] -= 1
-        if self._ledger_at is None:
-            self._ledger_at = self._monotonic() + LEDGER_S
+        self._journal.count()
 
-    def _lazily(self) -> None:
-        if self._lazy_at is None:
-            self._lazy_at = self._monotonic() + LAZY_S
-            self._wake.set()
+    # --- what the journal tells ---
 
-    # --- commits ---
-
-    async def run(self) -> None:
-        """Commit whatever is due, for ever."""
-        while True:
-            due_at = self._due_at()
-            now = self._monotonic()
-            if due_at is not None and due_at <= now:
-                await self.flush()
-                continue
-            self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if due_at is None else due_at - now):
-                    await self._wake.wait()
-
-    async def flush(self) -> None:
-        """Commit all that there is to write; where the outbox is full, make what room can be made."""
-        async with self._lock:
-            changes, saving = self._taken()
-            if not changes:
-                return
-            self._writing = (changes, saving)
-            try:
-                await self._on_thread(self._store.write, changes)
-            except StoreFull as exc:
-                self._give_back(changes, saving, exc)
-                await self._relieve()
-            else:
-                self._written(changes, saving)
-            finally:
-                self._writing = (Changes(), {})
-
-    def shut(self) -> None:
-        """Wait for the commit that is under way, and start no other."""
-        self._thread.shutdown(cancel_futures=True)
-
-    async def ping(self) -> None:
-        """Return when the store's thread has answered."""
-        await self._on_thread(self._store.last_seq)
-
-    def _due_at(self) -> float | None:
-        if self._urgent or len(self._unsaved) >= GROUP:
-            return max(0.0, self._not_before)
-        oldest = next((unsaved.since + GROUP_S for unsaved in self._unsaved.values()), None)
-        dues = [at for at in (oldest, self._lazy_at, self._ledger_at) if at is not None]
-        return max(min(dues), self._not_before) if dues else None
-
-    def _taken(self) -> tuple[Changes, dict[int, _Unsaved]]:
-        changes, self._changes = self._changes, Changes()
-        saving, self._unsaved = self._unsaved, {}
-        changes.letters.update((seq, unsaved.letter) for seq, unsaved in saving.items())
-        # Taken in the same breath as the letters: what is on disk adds up at every commit.
-        changes.counts = self.ledger.take()
-        self._urgent, self._lazy_at, self._ledger_at = False, None, None
-        return changes, saving
-
-    def _written(self, changes: Changes, saving: dict[int, _Unsaved]) -> None:
-        self.commits += 1
-        self._not_before = 0.0
-        if self.full:
-            self.full = False
-            logger.info("outbox has room again")
-        for unsaved in saving.values():
-            _settle(unsaved)
-            if unsaved.saved is not None and not unsaved.saved.done():
-                unsaved.saved.set_result(None)
-            if unsaved.held_back and unsaved.letter.state is State.WAITING:
-                self._offer(unsaved.letter)
+    def _saved(self, changes: Changes, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.held_back and entry.letter.state is State.WAITING:
+                self._offer(entry.letter)
         for name, answer in changes.answers.items():
             if (coming := self._answers.pop(name, None)) is not None and not coming.done():
                 coming.set_result(answer)
 
-    def _give_back(self, changes: Changes, saving: dict[int, _Unsaved], exc: StoreFull) -> None:
-        """Let everything that could not be written wait again, beside what came in the meantime."""
-        if not self.full:
-            self.full = True
-            logger.error("%s; messages stay with the broker, hooks answer 503, deliveries go on", exc)
-        self.ledger.put_back(changes.counts)
-        newer, self._changes = self._changes, changes
-        for seq, unsaved in saving.items():
-            self._changes.letters.pop(seq, None)
-            if seq in newer.gone:
-                newer.gone.discard(seq)
-                _settle(unsaved)
-            elif unsaved.saved is not None:
-                self._refuse(unsaved, exc)
-            else:
-                unsaved.letter = newer.letters.pop(seq, unsaved.letter)
-                self._unsaved[seq] = unsaved
-        self._unsaved = dict(sorted(self._unsaved.items()))
-        self._changes.letters.update(newer.letters)
-        self._changes.gone |= newer.gone
-        self._changes.seen.update(newer.seen)
-        self._changes.answers.update(newer.answers)
-        self._changes.notes.update(newer.notes)
+    def _refused(self, entry: Entry) -> None:
+        self._count_end(entry.letter, Result.DROPPED)
 
-    def _refuse(self, unsaved: _Unsaved, exc: StoreFull) -> None:
-        letter = unsaved.letter
-        self._count_end(letter, Result.DROPPED)
-        self._changes.seen.pop((letter.mapping, letter.id), None)
-        self._changes.answers.pop((letter.mapping, letter.id), None)
-        if unsaved.saved is not None and not unsaved.saved.done():
-            unsaved.saved.set_exception(exc)
-
-    async def _relieve(self) -> None:
-        """Delete what is done and what has expired; then the next commit may fit."""
-        self._not_before = self._monotonic() + FULL_RETRY_S
-        self._lazy_at = self._not_before
-        gone, self._changes.gone = self._changes.gone, set()
+    async def _make_room(self) -> bool:
+        """Delete what has expired and is in nobody's hands; return True if there was any."""
+        expired = await self._journal.on_thread(self._store.expired, self._wall())
+        free = [letter for letter in expired if not self._is_held(letter)]
+        self._dropping |= {letter.seq for letter in free}
         try:
-            await self._on_thread(self._store.write, Changes(gone=gone))
-            expired = await self._on_thread(self._store.expired, self._wall())
-            free = [letter for letter in expired if not self._is_held(letter)]
-            self._dropping |= {letter.seq for letter in free}
-            await self._on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
+            await self._journal.on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
         except StoreFull:
-            self._changes.gone |= gone  # a full disk, not a full file: even deleting needs space
-            return
+            return False
         finally:
             self._dropping.clear()
         for letter in free:
             self._count_end(letter, Result.EXPIRED)
             logger.warning("expired event=%s mapping=%s destination=%s", letter.id, letter.mapping, letter.destination)
-        if gone or free:
-            self._not_before = 0.0
+        return bool(free)
 
     def _is_held(self, letter: Letter) -> bool:
         receiver = self._receivers.get((letter.lane, letter.destination))
         return receiver is not None and receiver.holds(letter.seq)
+
+    async def run(self) -> None:
+        """Commit whatever is due, for ever."""
+        await self._journal.run()
+
+    async def flush(self) -> None:
+        """Commit all that there is to write."""
+        await self._journal.flush()
+
+    def shut(self) -> None:
+        """Wait for the commit that is under way, and start no other."""
+        self._journal.shut()
+
+    async def ping(self) -> None:
+        """Return when the store's thread has answered."""
+        await self._journal.on_thread(self._store.last_seq)
 
     # --- what couriers and people ask of the disk ---
 
     async def fetch(self, lane: Lane, destination: str, fetch: Fetch) -> tuple[list[Letter], bool]:
         """Return the letters that a lane wishes for, in order, and True if there were no more of them."""
         if fetch.key is None:
-            stored = await self._on_thread(self._store.waiting, lane, destination, fetch.after, fetch.limit)
+            stored = await self._journal.on_thread(self._store.waiting, lane, destination, fetch.after, fetch.limit)
         else:
-            stored = await self._on_thread(self._store.waiting_of_key, lane, destination, fetch.key, fetch.limit)
+            stored = await self._journal.on_thread(self._store.waiting_of_key, lane, destination, fetch.key, fetch.limit)
         exhausted = len(stored) < fetch.limit
-        letters = {letter.seq: letter for letter in stored}
-        # What the disk doesn't show yet: the commit on its way, then what came after it.
-        for changes, unsaved in (self._writing, (self._changes, self._unsaved)):
-            if exhausted:
-                letters |= {seq: entry.letter for seq, entry in unsaved.items() if seq > fetch.after and not entry.held_back}
-            letters |= {seq: letter for seq, letter in changes.letters.items() if seq in letters}
-            letters = {seq: letter for seq, letter in letters.items() if seq not in changes.gone}
+        letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
         return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, lane, destination, fetch.key)], exhausted
 
     def _belongs(self, letter: Letter, lane: Lane, destination: str, key: str | None) -> bool:
@@ -426,14 +280,14 @@ class Outbox:
     async def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that a person means, oldest first."""
         await self.flush()
-        return await self._on_thread(self._store.select, wanted)
+        return await self._journal.on_thread(self._store.select, wanted)
 
     async def retry(self, wanted: Selection) -> int:
         """Let the letters that a person means be tried now, dead ones as if they came now; return how many."""
         await self.flush()
-        numbers = await self._on_thread(self._store.numbers, wanted)
-        revived = await self._on_thread(self._store.revive, numbers, self._wall())
-        hastened = await self._on_thread(self._store.hasten, numbers)
+        numbers = await self._journal.on_thread(self._store.numbers, wanted)
+        revived = await self._journal.on_thread(self._store.revive, numbers, self._wall())
+        hastened = await self._journal.on_thread(self._store.hasten, numbers)
         for (lane, destination, mapping), count in revived.items():
             self.ledger.received(mapping, count)
             self.dead[mapping] -= count
@@ -447,13 +301,13 @@ class Outbox:
     async def drop(self, wanted: Selection) -> int:
         """Delete the letters that a person means, but for those in flight; return how many."""
         await self.flush()
-        numbers = set(await self._on_thread(self._store.numbers, wanted))
+        numbers = set(await self._journal.on_thread(self._store.numbers, wanted))
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         self._dropping |= numbers
         try:
-            waiting = await self._on_thread(self._store.drop, sorted(numbers), State.WAITING)
-            dead = await self._on_thread(self._store.drop, sorted(numbers), State.DEAD)
+            waiting = await self._journal.on_thread(self._store.drop, sorted(numbers), State.WAITING)
+            dead = await self._journal.on_thread(self._store.drop, sorted(numbers), State.DEAD)
         finally:
             self._dropping -= numbers
         for (lane, destination, mapping), count in waiting.items():
@@ -466,26 +320,17 @@ class Outbox:
 
     def remember(self, name: str, value: str) -> None:
         """Keep a note over restarts; written with the next commit."""
-        self._changes.notes[name] = value
-        self._lazily()
+        self._journal.note(name, value)
 
     async def size(self) -> tuple[int, int]:
         """Return the bytes in use, and the most there may be."""
-        return await self._on_thread(self._store.pages)
+        return await self._journal.on_thread(self._store.pages)
 
     async def oldest(self) -> dict[tuple[Lane, str], float]:
         """Return when the oldest waiting letter on disk came, by lane and destination."""
-        return await self._on_thread(self._store.oldest_waiting)
+        return await self._journal.on_thread(self._store.oldest_waiting)
 
     async def forget_seen(self) -> None:
         """Let go of the ids that no sender repeats any more."""
         with suppress(StoreFull):  # then another time
-            await self._on_thread(self._store.forget_seen, self._wall() - SEEN_S)
-
-    def _on_thread(self, call: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
-
-
-def _settle(unsaved: _Unsaved) -> None:
-    if unsaved.receipt is not None:
-        unsaved.receipt.settle()
+            await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S)

@@ -1,0 +1,272 @@
+"""The journal: gathers what has to be written, and commits it in groups on the store's one thread.
+
+What is lost by waiting decides how long a change may wait: a letter that nobody has delivered a tenth of a
+second, what costs only a duplicate a second, counts alone a minute. Where the outbox is full, what could
+not be written stays here and is tried again; nothing is forgotten.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar, TypeVarTuple
+
+from bridge.errors import StoreFull
+from bridge.model import Answer, Letter
+from bridge.outbox.ledger import Ledger
+from bridge.outbox.receipts import Receipt
+from bridge.outbox.store import Changes, Store
+
+logger = logging.getLogger(__name__)
+
+GROUP = 16  # unsaved letters that are worth a commit: most of Mosquitto's window of 20
+GROUP_S = 0.1  # the longest that a letter stays unsaved and undelivered
+LAZY_S = 1.0  # for what costs only a duplicate if it is lost: completions, rescheduling
+LEDGER_S = 60.0  # promise 6: counts alone are written at most once a minute
+FULL_RETRY_S = 1.0  # how soon a full outbox is tried again
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(slots=True)
+class Entry:
+    """A letter that is not on disk yet.
+
+    `receipt` is settled once it is safe. One that is `held_back` goes to its courier only after its commit;
+    `saved` is for who waits for that commit, and is told if the outbox is full.
+    """
+
+    letter: Letter
+    since: float
+    receipt: Receipt | None = None
+    held_back: bool = False
+    saved: asyncio.Future[None] | None = None
+
+    def settle(self) -> None:
+        """Note that it is safe."""
+        if self.receipt is not None:
+            self.receipt.settle()
+            self.receipt = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Whom the journal tells: of what is on disk now, of what was refused, and that room is needed."""
+
+    saved: Callable[[Changes, Iterable[Entry]], None]
+    refused: Callable[[Entry], None]
+    make_room: Callable[[], Awaitable[bool]]
+
+
+class Journal:
+    """What is not written yet, and when it will be."""
+
+    def __init__(self, store: Store, ledger: Ledger, *, monotonic: Callable[[], float], told: Told) -> None:
+        self._store, self._ledger, self._monotonic, self._told = store, ledger, monotonic, told
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._entries: dict[int, Entry] = {}
+        self._changes = Changes()
+        self._writing: tuple[Changes, dict[int, Entry]] = (Changes(), {})
+        self._urgent = False
+        self._lazy_at: float | None = None
+        self._ledger_at: float | None = None
+        self._not_before = 0.0
+        self.full = False
+        self.commits = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # --- what has to be written ---
+
+    def add(self, entry: Entry) -> None:
+        """Write a new letter with the next group."""
+        self._entries[entry.letter.seq] = entry
+        if entry.held_back or len(self._entries) >= GROUP:
+            self.hurry()
+        elif len(self._entries) == 1:
+            self._wake.set()
+
+    def end(self, letter: Letter) -> None:
+        """Write that a letter is done; one that was never written never has to be."""
+        if (entry := self._entries.pop(letter.seq, None)) is not None:
+            entry.settle()
+            return
+        self._changes.letters.pop(letter.seq, None)
+        self._changes.gone.add(letter.seq)
+        self._take_time()
+
+    def update(self, letter: Letter) -> None:
+        """Write what became of a letter that stays."""
+        if (entry := self._entries.get(letter.seq)) is not None:
+            entry.letter = letter
+            self.hurry()  # its destination is down or slow: nothing is won by waiting
+        else:
+            self._changes.letters[letter.seq] = letter
+            self._take_time()
+
+    def begin(self, letter: Letter, at: float) -> asyncio.Future[None]:
+        """Write at once that a command's publishing starts; the future raises StoreFull."""
+        self._changes.letters.pop(letter.seq, None)
+        return self.on_thread(self._store.write, Changes(letters={letter.seq: replace(letter, begun_at=at)}))
+
+    def see(self, name: tuple[str, str], at: float, answer: Answer | None) -> None:
+        """Remember an id with the next group, and what it is answered if that is known."""
+        self._changes.seen[name] = at
+        if answer is not None:
+            self._changes.answers[name] = answer
+
+    def answer(self, name: tuple[str, str], answer: Answer) -> None:
+        """Remember what an id is answered, at once: the caller is told only what a crash can't undo."""
+        self._changes.answers[name] = answer
+        self.hurry()
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a note over restarts."""
+        self._changes.notes[name] = value
+        self._take_time()
+
+    def count(self) -> None:
+        """Write counts that changed, within a minute."""
+        if self._ledger_at is None:
+            self._ledger_at = self._monotonic() + LEDGER_S
+            self._wake.set()
+
+    def hurry(self) -> None:
+        """Commit as soon as the one under way is done."""
+        self._urgent = True
+        self._wake.set()
+
+    def over(self, stored: dict[int, Letter], *, after: int, exhausted: bool) -> dict[int, Letter]:
+        """Return letters as they are, given what the disk said: with what it doesn't show yet laid over it.
+
+        Letters that are not on disk join only where the disk had no more (*exhausted*), and past *after*.
+        """
+        letters = dict(stored)
+        for changes, entries in (self._writing, (self._changes, self._entries)):
+            if exhausted:
+                letters |= {seq: entry.letter for seq, entry in entries.items() if seq > after and not entry.held_back}
+            letters |= {seq: letter for seq, letter in changes.letters.items() if seq in letters}
+            letters = {seq: letter for seq, letter in letters.items() if seq not in changes.gone}
+        return letters
+
+    # --- commits ---
+
+    async def run(self) -> None:
+        """Commit whatever is due, for ever."""
+        while True:
+            due_at, now = self._due_at(), self._monotonic()
+            if due_at is not None and due_at <= now:
+                await self.flush()
+                continue
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if due_at is None else due_at - now):
+                    await self._wake.wait()
+
+    async def flush(self) -> None:
+        """Commit all that there is to write; where the outbox is full, make what room can be made."""
+        async with self._lock:
+            changes, entries = self._taken()
+            if not changes:
+                return
+            self._writing = (changes, entries)
+            try:
+                await self.on_thread(self._store.write, changes)
+            except StoreFull as exc:
+                self._give_back(changes, entries, exc)
+                await self._relieve()
+            else:
+                self._written(changes, entries)
+            finally:
+                self._writing = (Changes(), {})
+
+    def shut(self) -> None:
+        """Wait for the commit that is under way, and start no other."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def on_thread(self, call: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
+        """Return the future of a call to the store, made on its thread after those before it."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
+
+    def _due_at(self) -> float | None:
+        if self._urgent or len(self._entries) >= GROUP:
+            return self._not_before
+        oldest = next((entry.since + GROUP_S for entry in self._entries.values()), None)
+        dues = [at for at in (oldest, self._lazy_at, self._ledger_at) if at is not None]
+        return max(min(dues), self._not_before) if dues else None
+
+    def _taken(self) -> tuple[Changes, dict[int, Entry]]:
+        changes, self._changes = self._changes, Changes()
+        entries, self._entries = self._entries, {}
+        changes.letters.update((seq, entry.letter) for seq, entry in entries.items())
+        # Taken in the same breath as the letters: what is on disk adds up at every commit.
+        changes.counts = self._ledger.take()
+        self._urgent, self._lazy_at, self._ledger_at = False, None, None
+        return changes, entries
+
+    def _written(self, changes: Changes, entries: dict[int, Entry]) -> None:
+        self.commits += 1
+        self._not_before = 0.0
+        if self.full:
+            self.full = False
+            logger.info("outbox has room again")
+        for entry in entries.values():
+            entry.settle()
+            if entry.saved is not None and not entry.saved.done():
+                entry.saved.set_result(None)
+        self._told.saved(changes, entries.values())
+
+    def _give_back(self, changes: Changes, entries: dict[int, Entry], exc: StoreFull) -> None:
+        """Let everything that could not be written wait again, beside what came in the meantime."""
+        if not self.full:
+            self.full = True
+            logger.error("%s; messages stay with the broker, hooks answer 503, deliveries go on", exc)
+        self._ledger.put_back(changes.counts)
+        newer, self._changes = self._changes, changes
+        for seq, entry in entries.items():
+            self._changes.letters.pop(seq, None)
+            if seq in newer.gone:
+                newer.gone.discard(seq)
+                entry.settle()
+            elif entry.saved is not None:
+                self._refuse(entry, exc)
+            else:
+                entry.letter = newer.letters.pop(seq, entry.letter)
+                self._entries[seq] = entry
+        self._entries = dict(sorted(self._entries.items()))
+        self._changes.letters |= newer.letters
+        self._changes.gone |= newer.gone
+        self._changes.seen |= newer.seen
+        self._changes.answers |= newer.answers
+        self._changes.notes |= newer.notes
+
+    def _refuse(self, entry: Entry, exc: StoreFull) -> None:
+        name = (entry.letter.mapping, entry.letter.id)
+        self._changes.seen.pop(name, None)
+        self._changes.answers.pop(name, None)
+        self._told.refused(entry)
+        if entry.saved is not None and not entry.saved.done():
+            entry.saved.set_exception(exc)
+
+    async def _relieve(self) -> None:
+        """Delete what is done, and have room made; then the next commit may fit."""
+        self._not_before = self._lazy_at = self._monotonic() + FULL_RETRY_S
+        gone, self._changes.gone = self._changes.gone, set()
+        try:
+            await self.on_thread(self._store.write, Changes(gone=gone))
+        except StoreFull:
+            self._changes.gone |= gone  # a full disk, not a full file: even deleting needs space
+            return
+        if await self._told.make_room() or gone:
+            self._not_before = 0.0
+
+    def _take_time(self) -> None:
+        if self._lazy_at is None:
+            self._lazy_at = self._monotonic() + LAZY_S
+            self._wake.set()
