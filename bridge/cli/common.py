@@ -31,9 +31,9 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
 
 
-def loaded(config: str | None) -> Loaded:
-    """Return the settings; raise ConfigError."""
-    return load(find(config, os.environ), os.environ)
+def loaded(config: str | None, *, with_secrets: bool = True) -> Loaded:
+    """Return the settings, the secrets that they refer to only where they are needed; raise ConfigError."""
+    return load(find(config, os.environ), os.environ, with_secrets=with_secrets)
 
 
 def state() -> Path:

@@ -151,7 +151,7 @@ def _given(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _asked(config: str | None, action: str, asked: dict[str, Any]) -> Any:
     """Ask the daemon, or the file where none runs."""
-    settings = loaded(config).settings
+    settings = loaded(config, with_secrets=False).settings
     answer = ask(settings.control_socket(state()), "POST", f"/queue/{action}", _given(asked))
     return answer if answer is not None else _of_file(settings, action, _given(asked))
 

@@ -16,7 +16,7 @@ def command(name: str, config: str | None) -> None:
     Example:
       mqtthook resume crm
     """
-    settings = loaded(config).settings
+    settings = loaded(config, with_secrets=False).settings
     answer = ask(settings.control_socket(state()), "POST", "/resume", {"destination": name})
     if answer is None:
         fail("no daemon runs here; start it first")

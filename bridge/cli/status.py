@@ -21,7 +21,7 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
     Example:
       mqtthook status
     """
-    settings = loaded(config).settings
+    settings = loaded(config, with_secrets=False).settings
     figures = ask(settings.control_socket(state()), "GET", "/status")
     if figures is None:
         if as_json:

@@ -48,13 +48,18 @@ def find(given: str | None, environment: Mapping[str, str]) -> Path:
     return here if here.exists() or not SYSTEM_CONFIG.exists() else SYSTEM_CONFIG
 
 
-def load(path: Path, environment: Mapping[str, str]) -> Loaded:
-    """Return the settings of the file at *path*; raise ConfigError with everything that is wrong."""
+def load(path: Path, environment: Mapping[str, str], *, with_secrets: bool = True) -> Loaded:
+    """Return the settings of the file at *path*; raise ConfigError with everything that is wrong.
+
+    Without secrets, those that the config only refers to are left alone: a command that needs none of them
+    works for a person who may not read them.
+    """
     text = _text(path)
     tree = _tree(path, text)
     errors = _Errors(path, Lines(text), environment)
     composed = _composed(tree, environment, errors)
-    literal = {key for key in resolve(composed, environment, errors.add) if _stands_in(tree, key)}
+    report = errors.add if with_secrets else lambda _key, _what: None
+    literal = {key for key in resolve(composed, environment, report) if _stands_in(tree, key)}
     settings = _validated(composed, errors)
     if settings is None or errors.found:
         raise ConfigError(errors.sorted())
@@ -68,7 +73,8 @@ def load(path: Path, environment: Mapping[str, str]) -> Loaded:
 class _Errors:
     def __init__(self, path: Path, lines: Lines, environment: Mapping[str, str]) -> None:
         self._path, self._lines = path, lines
-        self._variables = {name.upper(): name for name in environment}
+        self._variables = {name.upper(): f"environment {name}" for name in environment}
+        self._variables |= {name.upper(): f"credential {name}" for name in _credentials(environment)}
         self.found: list[tuple[int, str]] = []
 
     def add(self, key: tuple[str, ...], what: str) -> None:
@@ -84,7 +90,7 @@ class _Errors:
     def _where(self, key: tuple[str, ...]) -> str:
         variable = self._variables.get((PREFIX + "__".join(key)).upper()) if key else None
         if variable is not None:
-            return f"environment {variable}"
+            return variable
         line = self._lines.line_of(key)
         return f"{self._path}:{line}" if line else str(self._path)
 
@@ -149,6 +155,11 @@ def _check_variables(environment: Mapping[str, str], errors: _Errors) -> None:
         if name.upper().startswith(PREFIX) and first not in known:
             close = difflib.get_close_matches(first, known, 1)
             errors.add((), f"environment {name}: there is no such setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
+
+
+def _credentials(environment: Mapping[str, str]) -> list[str]:
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    return [path.name for path in Path(directory).iterdir()] if directory and os.path.isdir(directory) else []
 
 
 def _overlay(under: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event as Pause
+from time import monotonic
 from typing import Any, Self
 
-from bridge.errors import AlreadyRunning, StoreBroken, StoreFull
+from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
 from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, State
 from bridge.outbox.ledger import Counts
 
@@ -23,6 +25,7 @@ APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
 
 PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
 CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
+LOCK_PATIENCE_S, LOCK_TURN_S = 3.0, 0.05  # a command of the queue has the file for a moment; a daemon that starts then waits for it
 WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 
 _COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, envelope, body"
@@ -262,12 +265,21 @@ def _locked(path: Path) -> int:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
+    deadline = monotonic() + LOCK_PATIENCE_S
+    while not _flocked(lock):
+        if monotonic() > deadline:
+            os.close(lock)
+            raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice")
+        Pause().wait(LOCK_TURN_S)
+    return lock
+
+
+def _flocked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice") from exc
-    return lock
+    except OSError:
+        return False
+    return True
 
 
 def _connected(path: Path, max_size: int) -> sqlite3.Connection:
@@ -287,7 +299,7 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
-            raise StoreBroken(f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file")
+            raise ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 

@@ -111,12 +111,13 @@ class Fate:
     """What becomes of one message for one destination of one mapping.
 
     `content` is the event, or the message itself where the event could not be made (then `reason`
-    says why), or None where the mapping doesn't want it (`reason` says why).
+    says why), or None where the mapping doesn't want it (`reason` says why). `key` is None where no order
+    is kept.
     """
 
     mapping: str
     destination: str
-    key: str
+    key: str | None
     content: Event | Message | None
     reason: str | None = None
     expires_s: float | None = None
@@ -220,7 +221,7 @@ def letter_of(fate: Fate, *, id: str, created_at: float, origin: str | None) -> 
         lane=Lane.WEBHOOK,
         mapping=fate.mapping,
         destination=fate.destination,
-        key=fate.key,
+        key=id if fate.key is None else fate.key,
         content=fate.content,
         created_at=created_at,
         expires_at=None if fate.expires_s is None else created_at + fate.expires_s,
@@ -242,7 +243,7 @@ def _rendered(message: Message, route: Route, name: str, destination: Destinatio
     rule = route.rule
     try:
         event = _event(message, route, destination, names)
-        key = rule.key.render(names)
+        key = rule.key.render(names) if rule.order == "key" else None
     except RenderError as exc:
         return Fate(mapping=route.mapping, destination=name, key=message.topic, content=message, reason=str(exc))
     return Fate(mapping=route.mapping, destination=name, key=key, content=event, expires_s=rule.expires)

@@ -247,3 +247,10 @@ def test_every_command_has_help_and_the_commands_an_example(arguments: list[str]
     run = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env={**os.environ}, check=True)
     assert "mqtthook" in run.stdout
     assert len(arguments) == 1 or "Example" in run.stdout
+
+
+def test_a_command_that_needs_no_secret_works_for_who_may_not_read_them(tmp_path: Path, broker: Mosquitto) -> None:
+    bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings='[inbound.lamp]\nverify = "bearer"\nsecret = "credential:lamp"\ntopic = "lamp/set"\n')
+    assert "nothing waits" in bridge.command("queue", "list")
+    assert "no daemon runs" in bridge.command("status", code=1)
+    assert "systemd gave no credentials" in bridge.command("check", code=78)

@@ -261,3 +261,16 @@ def test_in_the_quiet_case_events_are_not_written(tmp_path: Path, broker: Mosqui
             until(lambda n=n: len(receiver.accepted) == n, "the next")  # type: ignore[misc]
         # Only an event that takes longer than the group waits is written: on a busy machine that may be a few.
         assert bridge.metrics()["mqtthook_outbox_commits_total"] - before <= 10
+
+
+def test_without_an_order_one_topic_goes_at_once(tmp_path: Path, broker: Mosquitto) -> None:
+    together = threading.Barrier(4, timeout=20)
+
+    def answer(path: str, headers: dict[str, str], body: bytes) -> Reply:
+        together.wait()
+        return Reply()
+
+    with Receiver(answer) as receiver, device(broker.port) as sensor, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, 'order = "none"')):
+        for n in range(4):
+            sensor.publish("zigbee2mqtt/hall/motion", str(n))
+        until(lambda: len(receiver.accepted) == 4, "all four, which wait for each other")

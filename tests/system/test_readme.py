@@ -178,13 +178,12 @@ def test_the_request_that_is_shown_is_signed_with_the_secret_that_is_shown() -> 
 def test_the_table_of_files_names_every_part_of_the_program() -> None:
     rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \| (.*) \|$", after("| where under `bridge/` | what it is |"), re.MULTILINE)
     named = {place: told for places, told in rows for place in re.findall(r"`([\w./]+)`", places)}
-    package = ROOT / "bridge"
-    parts = {path.name + ("/" if path.is_dir() else "") for path in package.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed")}
-    assert set(named) == parts
+    modules = {path.relative_to(ROOT / "bridge") for path in (ROOT / "bridge").rglob("*.py") if path.name != "__init__.py"}
+    assert set(named) == {f"{module.parts[0]}/" if len(module.parts) > 1 else str(module) for module in modules}
     for place, told in named.items():
         # A row that names one module of a folder names all of them.
-        if place.endswith("/") and (modules := set(re.findall(r"`(\w+\.py)`", told))):
-            assert modules == {path.name for path in (package / place).glob("*.py")} - {"__init__.py"}
+        if inside := set(re.findall(r"`([\w/]+\.py)`", told)):
+            assert inside == {str(module.relative_to(place)) for module in modules if place == f"{module.parts[0]}/"}
 
 
 # --- the recipes ---
