@@ -14,6 +14,8 @@ from bridge.rules.units import Slice
 
 MAX_LINE = 2_000  # characters: a value from outside can't flood the log
 
+MAX_TRACE = 20_000  # the same for where an error came from, which is ours and longer
+
 # sd-daemon(3): the journal takes the priority from the line's start
 _PRIORITIES = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>", logging.CRITICAL: "<2>"}
 
@@ -43,7 +45,7 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {"time": _timestamp(record), "level": record.levelname.lower(), "part": record.name, "message": record.getMessage()[:MAX_LINE]}
         if record.exc_info:
-            entry["error"] = self.formatException(record.exc_info)
+            entry["error"] = self.formatException(record.exc_info)[:MAX_TRACE]
         return json.dumps(entry, ensure_ascii=True)
 
 

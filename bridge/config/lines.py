@@ -19,7 +19,7 @@ class Lines:
         self._found: dict[Path, int] = {}
         table: Path = ()
         quoted = ""
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if quoted:
                 quoted = "" if quoted in line else quoted
                 continue

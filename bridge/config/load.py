@@ -5,6 +5,7 @@ that name goes before both.
 """
 
 import difflib
+import json
 import os
 import stat
 import tomllib
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, NestedSecretsSettingsSource, SecretsSettingsSource, SettingsError
 
 from bridge.config.lines import Lines
 from bridge.config.secrets import resolve
@@ -74,7 +74,7 @@ class _Errors:
     def __init__(self, path: Path, lines: Lines, environment: Mapping[str, str]) -> None:
         self._path, self._lines = path, lines
         self._variables = {name.upper(): f"environment {name}" for name in environment}
-        self._variables |= {name.upper(): f"credential {name}" for name in _credentials(environment)}
+        self._variables |= {path.name.upper(): f"credential {path.name}" for path in _credentials(environment)}
         self.found: list[tuple[int, str]] = []
 
     def add(self, key: tuple[str, ...], what: str) -> None:
@@ -126,49 +126,79 @@ def _toml_sentence(path: Path, text: str, found: str) -> str:
     what, _, where = found.rpartition(" (at ")
     line = "".join(sign for sign in where.partition(",")[0] if sign.isdigit())
     if not line:
-        return f"{path}:{len(text.splitlines())}: {found}"
-    written = text.splitlines()[int(line) - 1].strip() if int(line) <= len(text.splitlines()) else ""
+        return f"{path}:{len(text.rstrip().split(chr(10)))}: {found}"
+    lines = text.split("\n")
+    # Of a key only what stands before the "=": the rest of the line may be a secret.
+    key, assigned, _ = lines[int(line) - 1].strip().partition("=") if int(line) <= len(lines) else ("", "", "")
+    key = key.strip()
     if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
-        return f"{path}:{line}: {written.partition('=')[0].strip() or written} is there a second time; each key and table may stand once"
-    return f"{path}:{line}: {what}: {written!r}"
+        return f"{path}:{line}: {key} is there a second time; each key and table may stand once"
+    return f"{path}:{line}: {what}: {key + ' = …' if assigned else key!r}"
 
 
 def _composed(tree: dict[str, Any], environment: Mapping[str, str], errors: _Errors) -> dict[str, Any]:
-    _check_variables(environment, errors)
-    composed = dict(tree)
-    try:
-        variables = EnvSettingsSource(Settings)
-        variables.env_vars = {name.lower(): value for name, value in environment.items()}
-        _overlay(composed, variables())
-        if directory := environment.get("CREDENTIALS_DIRECTORY"):
-            files = SecretsSettingsSource(Settings, secrets_dir=directory)
-            _overlay(composed, NestedSecretsSettingsSource(files, secrets_dir_missing="ok", secrets_prefix=PREFIX, secrets_nested_delimiter="__")())
-    except SettingsError as exc:
-        errors.add((), f"the environment can't be read: {exc}")
+    composed = _copy(tree)
+    for name, value in environment.items():
+        if name.upper().startswith(PREFIX):
+            _lay(composed, name, value, f"environment {name}", errors)
+    for path in _credentials(environment):
+        try:
+            _lay(composed, path.name, path.read_text(encoding="utf-8").strip(), f"credential {path.name}", errors)
+        except (OSError, UnicodeDecodeError) as exc:
+            errors.add((), f"credential {path.name}: it can't be read as UTF-8 text: {getattr(exc, 'strerror', None) or exc}")
     return composed
 
 
-def _check_variables(environment: Mapping[str, str], errors: _Errors) -> None:
-    known = {name.upper() for name in Settings.model_fields} | _OWN_VARIABLES
-    for name in environment:
-        first = name.upper().removeprefix(PREFIX).split("__")[0]
-        if name.upper().startswith(PREFIX) and first not in known:
-            close = difflib.get_close_matches(first, known, 1)
-            errors.add((), f"environment {name}: there is no such setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
+def _lay(composed: dict[str, Any], name: str, value: str, source: str, errors: _Errors) -> None:
+    """Put a value where its name says; keys that are there already are found whatever their case."""
+    first, *rest = name[len(PREFIX) :].split("__")
+    if first.upper() in _OWN_VARIABLES:
+        return
+    if first.lower() not in Settings.model_fields:
+        close = difflib.get_close_matches(first.lower(), Settings.model_fields, 1)
+        errors.add((), f"{source}: there is no such setting" + (f"; did you mean {PREFIX}{close[0].upper()}?" if close else ""))
+        return
+    table = composed
+    path = [first, *rest]
+    for key in path[:-1]:
+        inner = table.setdefault(_spelled(table, key), {})
+        if not isinstance(inner, dict):
+            errors.add((), f"{source}: {key.lower()} is no table")
+            return
+        table = inner
+    last = _spelled(table, path[-1])
+    table[last] = _merged(table.get(last), _written(value))
 
 
-def _credentials(environment: Mapping[str, str]) -> list[str]:
+def _spelled(table: Mapping[str, Any], key: str) -> str:
+    return next((known for known in table if known.lower() == key.lower()), key.lower())
+
+
+def _written(value: str) -> Any:
+    """Return a list or table that is written as JSON; everything else is text, a token of digits too."""
+    if value[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _merged(under: Any, over: Any) -> Any:
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    return under | {key: _merged(under.get(key), value) for key, value in over.items()}
+
+
+def _credentials(environment: Mapping[str, str]) -> list[Path]:
     directory = environment.get("CREDENTIALS_DIRECTORY")
-    return [path.name for path in Path(directory).iterdir()] if directory and os.path.isdir(directory) else []
-
-
-def _overlay(under: dict[str, Any], over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(under.get(key), dict):
-            under[key] = dict(under[key])
-            _overlay(under[key], value)
-        else:
-            under[key] = value
+    if not directory or not os.path.isdir(directory):
+        return []
+    return sorted(path for path in Path(directory).iterdir() if path.name.upper().startswith(PREFIX))
 
 
 def _stands_in(tree: Any, key: tuple[str, ...]) -> bool:

@@ -1,7 +1,8 @@
 """What pydantic found, said so that a person can mend it: the value, what was expected, what was probably meant."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -20,9 +21,6 @@ _EXPECTED = {
     "float_parsing": "expected a number",
     "bool_type": "expected true or false",
     "bool_parsing": "expected true or false",
-    "dict_type": "expected a table",
-    "model_type": "expected a table",
-    "model_attributes_type": "expected a table",
     "tuple_type": "expected a list",
     "list_type": "expected a list",
     "greater_than_equal": "expected {ge} or more",
@@ -43,11 +41,21 @@ def sentence(error: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ..
     if kind == "extra_forbidden":
         return path, _unknown_key(path, model)
     if kind == "value_error":
-        return path, str(context.get("error", error["msg"]))
+        return _placed(path, str(context.get("error", error["msg"])), model)
     if kind == "string_pattern_mismatch":
         return path, f"{_shown(path, error['input'])} is not of the expected form"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return path, "expected a table"  # what stands there instead may hold a secret
     expected = _EXPECTED.get(kind)
     return path, f"{_shown(path, error['input'])}: {expected.format(**context) if expected else error['msg']}"
+
+
+def _placed(path: tuple[str, ...], text: str, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the path and text of what a whole table complains of; one that begins with `key: ` is about that key of it."""
+    found = re.match(r"([a-z_]+)((?:\.[A-Za-z0-9_-]+)*): ", text)
+    if found is None or found[1] not in _keys_at(path, model):
+        return path, text
+    return (*path, found[1], *filter(None, found[2].split("."))), text[found.end() :]
 
 
 def _purpose(path: tuple[str, ...]) -> str:
@@ -69,7 +77,7 @@ def _keys_at(path: Iterable[str], model: type[BaseModel]) -> list[str]:
         if isinstance(at, type) and issubclass(at, BaseModel):
             field = next((field for name, field in at.model_fields.items() if key in (name, field.alias)), None)
             at = field.annotation if field is not None else None
-        elif Mapping in getattr(getattr(at, "__origin__", None), "__mro__", ()):
+        elif getattr(at, "__origin__", None) is dict:
             at = get_args(at)[1]
         at = _model_in(at)
     if isinstance(at, type) and issubclass(at, BaseModel):

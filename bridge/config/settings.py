@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bridge.admin.settings import AdminSettings
 from bridge.edges.http_settings import HttpSettings
@@ -15,6 +14,7 @@ from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.inbound import Hook, Hooks, Inbound
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
+from bridge.rules.units import Slice, whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -26,19 +26,10 @@ def _named(tables: dict[str, Any]) -> dict[str, Any]:
     return tables
 
 
-class Settings(BaseSettings):
+class Settings(Slice):
     """Everything that a user can set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="MQTTHOOK_",
-        env_nested_delimiter="__",
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        validate_default=False,
-    )
-
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(whole)]
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
@@ -47,17 +38,6 @@ class Settings(BaseSettings):
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
     outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
     inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' own signature
-        init_settings: PydanticBaseSettingsSource,
-        *others: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        **more: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing by itself: `config.load` composes the sources, so that each error knows where it comes from."""
-        return (init_settings,)
 
     def routes(self) -> Routes:
         """Return the outbound mappings with their destinations."""

@@ -6,6 +6,7 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.environment import TemplateExpression
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
@@ -26,6 +28,8 @@ Names = Mapping[str, Any]
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 SHOWN = 40  # characters of a value that a reason quotes
 
+_GUARDS = frozenset({"default", "d", "defined", "undefined"})  # filters and tests that take a missing value
+
 _DICT_METHODS = frozenset({"get", "items", "keys", "values"})
 _LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
 
@@ -37,22 +41,31 @@ class _Missing(StrictUndefined):
 
 
 class _Method(_Missing):
-    """A dict's method where no key has that name: it can be called; any other use of it is a missing value's."""
+    """A value's method, where no key has that name: it can be called; any other use of it is a missing value's."""
 
-    __slots__ = ()
+    __slots__ = ("_method",)
+
+    # What Jinja asks of a thing before it calls it; as a missing value it would raise at the question.
+    unsafe_callable = alters_data = False
+    jinja_pass_arg = None
+
+    def __init__(self, obj: Any, name: str, method: Callable[..., Any]) -> None:
+        super().__init__(obj=obj, name=name)
+        self._method = method
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._undefined_obj, str(self._undefined_name))(*args, **kwargs)
+        return self._method(*args, **kwargs)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if not isinstance(obj, Mapping):
-            return super().getattr(obj, attribute)
+            value = super().getattr(obj, attribute)
+            plain = isinstance(obj, str | bytes | list | int | float | None)
+            return _Method(obj, attribute, value) if plain and callable(value) and not isinstance(value, StrictUndefined) else value
         if attribute in obj:
             return obj[attribute]
-        kind = _Method if attribute in _DICT_METHODS else _Missing
-        return kind(obj=obj, name=attribute)
+        return _Method(obj, attribute, getattr(obj, attribute)) if attribute in _DICT_METHODS else _Missing(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Mapping) and isinstance(argument, str) and argument not in obj:
@@ -203,12 +216,12 @@ class UrlText(Text):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         fixed = self._FIXED.match(text)
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError("a URL can't hold a user or password")
         if not re.match(r"https?://", text, re.IGNORECASE):
             raise ValueError(f"the URL {_shown(text)} doesn't start with http:// or https://")
         if fixed is None:
             raise ValueError(f"the URL {_shown(text)}: its host and port are written out; a template may stand only after them")
-        if "@" in fixed[2]:
-            raise ValueError("a URL can't hold a user or password")
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
             raise ValueError(f"the URL {_shown(text)}: expected a host and, if any, a port from 1 to 65535")
@@ -284,7 +297,7 @@ def _built(written: Any) -> Any:
     if isinstance(written, str):
         lone = _LONE.fullmatch(written)
         return Expression.parse(lone[1]) if lone and _is_lone(written) else Text.parse(written)
-    if isinstance(written, bool | int | float):
+    if isinstance(written, bool | int) or (isinstance(written, float) and math.isfinite(written)):
         return written
     raise ValueError(f"{written!r} has no form in JSON: write it as text")
 
@@ -316,10 +329,13 @@ def _valued(built: Any, names: Names) -> Any:
 
 def _explained(tree: nodes.Template, names: Names, exc: Exception) -> str:
     """Return why *exc* came about: the path that is missing, or the value of the wrong type."""
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
-        path = _path(node)
-        if path and (missing := _missing(path, names)):
-            return f"{missing} is missing"
+    if isinstance(exc, UndefinedError | SecurityError):
+        given = meta.find_undeclared_variables(tree)
+        guarded = [node.node for node in tree.find_all((nodes.Filter, nodes.Test)) if node.name in _GUARDS]
+        for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
+            path = _path(node)
+            if path and path[0] in given and node not in guarded and (missing := _missing(path, names)):
+                return f"{missing} is missing"
     if isinstance(exc, TypeError):
         for node in tree.find_all((nodes.Compare, nodes.BinExpr)):
             if reason := _mixed(node, names):
@@ -363,7 +379,7 @@ def _follow(path: list[Any], names: Names) -> Any:
     for key in path[1:]:
         if isinstance(value, StrictUndefined):
             return value
-        value = _TEXT.getitem(value, key) if isinstance(key, int) else _TEXT.getattr(value, key)
+        value = _TEXT.getattr(value, key) if isinstance(key, str) else _TEXT.getitem(value, key)
     return value
 
 

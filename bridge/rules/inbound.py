@@ -9,18 +9,19 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import from_json
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
 from bridge.rules.expressions import Expression, Structure, Text, TopicText, unknown_names
-from bridge.rules.outbound import decoded, timestamp
+from bridge.rules.payloads import decoded, strict_json, timestamp
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import Verification, Verify, keys
 from bridge.rules.topics import Filter, FilterTree, level_problem, topic_problem
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more
+from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
 
 NAMES = ("body", "headers", "query", "hook", "received_at")
+
+_WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 
@@ -35,7 +36,7 @@ class Inbound(Slice):
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
     when: Expression | None = None
-    qos: Literal[0, 1] = 1
+    qos: Annotated[Literal[0, 1], BeforeValidator(whole)] = 1
     retain: bool = False
     methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
@@ -109,7 +110,7 @@ class Hooks:
         found = self._tree.of(levels)
         if not found:
             raise HookError(404, "there is no hook at this path")
-        return min(found, key=lambda hook: [level in "+#" for level in hook.pattern.levels])
+        return min(found, key=lambda hook: [_WIDTH.get(level, 0) for level in hook.pattern.levels])
 
 
 def segments(raw_path: str) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def body_of(request: Request) -> Any:
     kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return from_json(request.body, allow_inf_nan=False) if request.body else None
+            return strict_json(request.body) if request.body else None
         except ValueError as exc:
             raise HookError(400, f"the body is not JSON: {exc}") from exc
     if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form

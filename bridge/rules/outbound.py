@@ -8,23 +8,20 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_core import from_json
 
 from bridge.errors import RenderError
 from bridge.model import Event, Headers, Lane, Letter, Message, State
 from bridge.rules.expressions import Expression, HeaderText, Names, Structure, Text, UrlText, json_bytes, unknown_names
+from bridge.rules.payloads import decoded, timestamp, utf8
 from bridge.rules.retry import RetryPolicy
 from bridge.rules.signing import Sign, keys
 from bridge.rules.topics import Filter, FilterTree
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more
+from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
 
 NAMES = ("payload", "value", "topic", "levels", "retained", "qos", "properties", "received_at")
-
-MAX_JSON_DEPTH = 100  # no device nests deeper; json.dumps gives up at about 1,000
 
 # The bridge writes these itself: an own value would break the request or its signature.
 _RESERVED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "webhook-id", "webhook-timestamp", "webhook-signature"})
@@ -63,7 +60,7 @@ class Outbound(Destination):
     topic: Annotated[tuple[Filter, ...], BeforeValidator(one_or_more), Field(min_length=1)]
     when: Expression | None = None
     to: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = ()
-    qos: Literal[0, 1, 2] = 1
+    qos: Annotated[Literal[0, 1, 2], BeforeValidator(whole)] = 1
     decode: Literal["auto", "json", "text", "bytes"] = "auto"
     retained: Literal["ignore", "use"] = "ignore"
     key: Text = Text("{{ topic }}")
@@ -178,7 +175,7 @@ def names_of(message: Message, rule: Outbound) -> dict[str, Any]:
         "properties": dict(message.properties),
         "received_at": timestamp(message.received_at),
     }
-    if (value := _utf8(message.payload)) is not None:
+    if (value := utf8(message.payload)) is not None:
         names["value"] = value
     return names | captures_of(levels, rule)
 
@@ -186,30 +183,6 @@ def names_of(message: Message, rule: Outbound) -> dict[str, Any]:
 def captures_of(levels: tuple[str, ...], rule: Outbound) -> dict[str, str]:
     """Return what the first filter that takes these *levels* captures of them."""
     return next((found for filter in rule.topic if (found := filter.captured(levels)) is not None), {})
-
-
-def decoded(payload: bytes, how: str) -> Any:
-    """Return a payload as a value; raise RenderError if it isn't what *how* says.
-
-    "auto" never fails: JSON, else text, else bytes. JSON is read strictly (no NaN, no lone surrogates).
-    """
-    if how == "bytes":
-        return payload
-    text = _utf8(payload)
-    if how in ("json", "auto"):
-        try:
-            return _shallow(from_json(payload, allow_inf_nan=False))
-        except ValueError as exc:
-            if how == "json":
-                raise RenderError(f"the payload is not JSON: {exc}" if payload else "the payload is empty, not JSON") from exc
-    if text is None and how == "text":
-        raise RenderError("the payload is not UTF-8 text")
-    return payload if text is None else text
-
-
-def timestamp(at: float) -> str:
-    """Return an instant as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def letter_of(fate: Fate, *, id: str, created_at: float, origin: str | None) -> Letter:
@@ -286,31 +259,15 @@ def _all(route: Route, message: Message, *, content: Message | None, reason: str
     return [Fate(mapping=route.mapping, destination=name, key=message.topic, content=content, reason=reason) for name in route.destinations]
 
 
-def _utf8(payload: bytes) -> str | None:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _shallow(value: Any) -> Any:
-    """Return *value* as it is; raise ValueError if it nests deeper than can be written out again."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_JSON_DEPTH:
-            raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
-        level = [inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer) if isinstance(inner, dict | list)]
-    return value
-
-
 def curl(event: Event, signed: Headers) -> str:
     """Return the request as a line for a shell, to try it by hand."""
     parts = ["curl", "-i", "-X", event.method]
     for name, value in (*event.headers, *signed):
         parts += ["-H", f"{name}: {value}"]
-    body = _utf8(event.body)
-    parts += ["--data-binary", body if body is not None else f"@- # {len(event.body)} bytes", event.url]
+    body = utf8(event.body)
+    # Raw: to --data-binary a payload that begins with "@" would name a file.
+    parts += ["--data-binary", "@-"] if body is None else ["--data-raw", body]
+    parts.append(event.url)
     return " ".join(part if part.replace("-", "").isalnum() else _quoted(part) for part in parts)
 
 
@@ -325,11 +282,11 @@ def explain_topic(rule: Outbound, topic: str) -> str:
 
 
 def _mismatch(filter: Filter, levels: tuple[str, ...]) -> str:
+    if levels[0].startswith("$") and filter.levels[0] in "+#":
+        return f"{filter.text}: a wildcard at the start takes no topic that starts with '$'"
     for n, (wanted, given) in enumerate(zip(filter.levels, levels, strict=False), 1):
         if wanted == "#":
             break
         if wanted not in ("+", given):
             return f"{filter.text}: level {n} is {json.dumps(given, ensure_ascii=False)}, not {json.dumps(wanted)}"
-    if len(filter.levels) != len(levels):
-        return f"{filter.text}: it takes {len(filter.levels)} levels, the topic has {len(levels)}"
-    return f"{filter.text}: a wildcard at the start takes no topic that starts with '$'"
+    return f"{filter.text}: it takes {len(filter.levels)} levels, the topic has {len(levels)}"

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 
+MAX_DURATION_S = 36_500 * 86_400.0  # a hundred years: past it the calendar ends before the number does
+MAX_DIGITS = 18  # of a whole number in a variable
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)", re.ASCII)
@@ -31,7 +34,10 @@ def seconds(text: object) -> float:
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError('expected a duration such as "250ms", "10s", "5m", "1h" or "3d"')
-    return float(found[1]) * _SECONDS[found[2]]
+    length_s = float(found[1]) * _SECONDS[found[2]]
+    if length_s > MAX_DURATION_S:
+        raise ValueError(f'expected a duration of at most {MAX_DURATION_S / 86_400:.0f} days, such as "3d"')
+    return length_s
 
 
 def some_seconds(text: object) -> float:
@@ -64,6 +70,11 @@ def duration_text(length_s: float) -> str:
 def one_or_more(given: Any) -> Any:
     """Return a list for what may be written as one thing or as a list of them."""
     return given if isinstance(given, list | tuple) else [given]
+
+
+def whole(given: Any) -> Any:
+    """Return the number of a text of digits, as an environment variable holds it; anything else as it is."""
+    return int(given) if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < MAX_DIGITS else given
 
 
 Duration = Annotated[float, BeforeValidator(some_seconds)]

@@ -247,6 +247,17 @@ def test_a_larger_body_is_refused(raw: bytes) -> None:
     assert desk.seen == []
 
 
+def test_a_client_that_sends_all_before_it_reads_still_learns_why_it_was_refused() -> None:
+    """RFC 9112 section 9.6: closing on unread data resets the connection, and may erase the answer."""
+
+    async def work() -> Answer:
+        async with listening(Desk().answer) as port, calling(port) as caller:
+            await caller.send(request(body=b"x" * 8_000_000))  # more than both sockets hold
+            return await caller.answer()
+
+    assert run(work()).status == 413
+
+
 def test_an_endless_chunked_body_ends_the_connection() -> None:
     async def work() -> tuple[Answer, bytes]:
         async with listening(Desk().answer) as port, calling(port) as caller:
@@ -745,6 +756,12 @@ def test_a_socket_that_an_earlier_run_left_is_replaced(tmp_path: Path) -> None:
     listening_unix(path).close()
     assert path.is_socket()
     assert asked_at(path, request()).status == 200
+
+
+def test_listening_leaves_no_directory_open(tmp_path: Path) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    listening_unix(tmp_path / "control.sock").close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_directory_that_is_missing_is_an_os_error_and_nothing_stays_open(tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def test_a_gzip_bomb_stays_packed() -> None:
 
 def test_a_cookie_is_not_sent_back() -> None:
     with Misbehaving(answers(b"HTTP/1.1 200 OK\r\nSet-Cookie: session=1; Path=/\r\nContent-Length: 0\r\n\r\n")) as server:
-        assert [reply.status for reply in sent(event(server.url + PATH), event(server.url + PATH))] == [200, 200]
+        url = f"http://localhost:{server.port}{PATH}"  # a name: no cookie jar takes any from a bare address
+        assert [reply.status for reply in sent(event(url), event(url))] == [200, 200]
         assert len(server.requests) == 2
         assert not any(b"\r\ncookie:" in request.lower() for request in server.requests)
 
@@ -474,7 +475,7 @@ def test_a_value_can_not_start_a_new_header_line(value: str) -> None:
         assert server.requests == []
 
 
-@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy_of_the_environment_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(other, raising=False)

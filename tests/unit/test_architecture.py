@@ -20,7 +20,6 @@ KNOWN_BY = {
     "sqlite_utils": {"outbox/schema.py"},
     "prometheus_client": {"watch/metrics.py"},
     "jinja2": {"rules/expressions.py"},
-    "pydantic_settings": {"config/settings.py", "config/load.py"},
 }
 
 MODULES = sorted(BRIDGE.rglob("*.py"))

@@ -96,7 +96,7 @@ SYNTAX = [  # the text, the whole sentence
     ('version = 1\n[mqtt]\nurl = "mqtt://a"\n[mqtt]\nusername = "b"\n', "config.toml:4: [mqtt] is there a second time; each key and table may stand once"),
     ('version = 1\nmqtt = { url = "mqtt://a" }\nmqtt.username = "b"\n', "config.toml:3: mqtt.username is there a second time; each key and table may stand once"),
     ("version = 1\n[mqtt\n", "config.toml:2: Expected ']' at the end of a table declaration: '[mqtt'"),
-    ("version = 1\n[mqtt]\nkeepalive = 60s\n", "config.toml:3: Expected newline or end of document after a statement: 'keepalive = 60s'"),
+    ("version = 1\n[mqtt]\nkeepalive = 60s\n", "config.toml:3: Expected newline or end of document after a statement: 'keepalive = …'"),
     ("version = 1\na = [\n", "config.toml:2: Invalid value (at end of document)"),
     ("version = 1\na = " + "[" * 5000, "config.toml: it nests too deep"),
 ]
@@ -113,7 +113,7 @@ MISTAKES = [  # the text, the whole sentence
     ("", "config.toml: version is missing; write `version = 1` on top"),
     ("version = 2\n", "config.toml:1: version: 2: expected 1"),
     ("version = 1\n[mqtt]\nurl = 5\n", "config.toml:3: mqtt.url: 5: expected text in quotes"),
-    ('version = 1\nmqtt = "localhost"\n', "config.toml:2: mqtt: 'localhost': expected a table"),
+    ('version = 1\nmqtt = "localhost"\n', "config.toml:2: mqtt: expected a table"),
     ("version = 1\n[mqtt]\nkeepalive = 60\n", 'config.toml:3: mqtt.keepalive: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
     ('version = 1\n[mqtt]\ntls = { verify = "vielleicht" }\n', "config.toml:3: mqtt.tls.verify: 'vielleicht': expected true or false"),
     ('version = 1\n[mqtt]\nclient_id = ""\n', "config.toml:3: mqtt.client_id: '': expected at least 1 characters"),
@@ -215,7 +215,7 @@ topic = "a/#"
         ["config.toml:8", "destination.alarm.url"],
         ["config.toml:9", "destination.alarm.secret"],
         ["config.toml:10", "destination.alarm.timeout"],
-        ["config.toml:12", "inbound.light"],
+        ["config.toml:15", "inbound.light.topic"],
     ]
 
 
@@ -408,8 +408,7 @@ def test_a_credential_of_ours_that_is_no_text_is_an_error_among_the_others(writt
         ({"mqtthook_zzz": "1"}, "config.toml: environment mqtthook_zzz: there is no such setting"),
         ({"MQTTHOOK_MQTT__ULR": "mqtt://a"}, "environment MQTTHOOK_MQTT__ULR: mqtt.ulr: there is no such key; did you mean `url`?"),
         ({"MQTTHOOK_MQTT__KEEPALIVE": "5"}, 'environment MQTTHOOK_MQTT__KEEPALIVE: mqtt.keepalive: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
-        ({"MQTTHOOK_MQTT": "{"}, 'config.toml: the environment can\'t be read: error parsing value for field "mqtt" from source "EnvSettingsSource"'),
-        ({"CREDENTIALS_DIRECTORY": __file__}, "config.toml: the environment can't be read: secrets_dir must reference a directory, not a file"),
+        ({"MQTTHOOK_MQTT": "{"}, "environment MQTTHOOK_MQTT: mqtt: expected a table"),
     ],
 )
 def test_a_mistake_in_the_environment_is_said_with_the_variable(written: Write, environment: dict[str, str], sentence: str) -> None:

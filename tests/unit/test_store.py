@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import AlreadyRunning, StoreBroken, StoreFull
+from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
 from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, State
 from bridge.outbox.store import SCHEMA_VERSION, Changes, Selection, Store, _opened, _sealed
 
@@ -78,7 +78,7 @@ def test_a_file_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
-    with pytest.raises(StoreBroken, match="newer mqtthook"):
+    with pytest.raises(ConfigError, match="newer mqtthook"):
         Store.open(path, max_size=SIZE)
 
 

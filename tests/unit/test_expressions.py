@@ -1,0 +1,466 @@
+"""Expressions and templates: strict, sandboxed, and every failure said in the user's own words."""
+
+import json
+import re
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import RenderError
+from bridge.rules.expressions import MAX_OUTPUT, Expression, HeaderText, Structure, Text, TopicText, UrlText, json_bytes, unknown_names
+
+MOTION = {"occupancy": True, "battery": 55, "illuminance": None, "temperature": "21.5", "switch:0": {"output": True}, "items": 3, "update": {"state": "idle"}}
+
+VALUES = [  # expression, what it comes to, source
+    ("payload.occupancy and payload.battery > 20", True, "the product's example"),
+    ("payload['switch:0'].output", True, "Shelly Gen2"),
+    ("payload.items", 3, "a payload's own key wins over a method"),
+    ("payload['items']", 3, "a payload's own key wins over a method"),
+    ("payload.update.state == 'idle'", True, "Zigbee2MQTT: a key called update"),
+    ("payload.illuminance is none", True, "null is a value"),
+    ("payload.temperature|float > 20", True, "numbers as text"),
+    ("payload.voltage is defined", False, "asking for a key is no error"),
+    ("payload.voltage|default(3000)", 3000, "asking for a key is no error"),
+    ("payload.voltage is defined and payload.voltage > 3", False, "short cut"),
+    ("levels[1]", "hall", "the product's names"),
+    ("topic.split('/')|last", "motion", "methods of text can be called"),
+    ("['hall', 'door']|join(',')", "hall,door", "Jinja's filters"),
+]
+
+REASONS = [  # expression, the reason in the user's words
+    ("payload.voltage", "payload.voltage is missing"),
+    ("payload.voltage > 3", "payload.voltage is missing"),
+    ("payload.switch.output", "payload.switch is missing"),
+    ("payload['switch:0'].power", "payload['switch:0'].power is missing"),
+    ("payload['switch:1'].output", "payload['switch:1'] is missing"),
+    ("payload.keys", "payload.keys is missing"),
+    ("payload.pop", "payload.pop is missing"),
+    ("payload['get']", "payload.get is missing"),
+    ("levels[7]", "levels[7] is missing"),
+    ("payload.battery.low", "payload.battery.low is missing"),
+    ("not payload.voltage", "payload.voltage is missing"),
+    ("payload.temperature > 20", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
+    ("20 < payload.temperature", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
+    ("payload.temperature + 1", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
+    ("payload.illuminance > 20", "payload.illuminance is null, not a number"),
+    ("payload.update > 20", "TypeError: '>' not supported between instances of 'dict' and 'int'"),
+    ("payload.battery / 0", "ZeroDivisionError: division by zero"),
+    ("range(10000000)", "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."),
+    ("topic.__class__", "topic.__class__ is missing"),
+    ("payload.__class__", "payload.__class__ is missing"),
+]
+
+BROKEN = [  # what is no expression, words of the error
+    ("", "unexpected"),
+    ("payload.occupancy and", "unexpected"),
+    ("payload.x > 3 }} {{ 1", "chunk after expression"),
+    ("payload|nofilter", "No filter named 'nofilter'"),
+    ("payload is nothing", "No test named 'nothing'"),
+    ("if payload", "if payload"),
+]
+
+NAMES = {"payload": MOTION, "topic": "zigbee2mqtt/hall/motion", "levels": ["zigbee2mqtt", "hall", "motion"]}
+
+ANY_TEXT = st.text(st.characters())  # surrogates and control characters too
+NASTY = st.sampled_from(["/", "..", ".", "+", "#", "$", "\0", "\r\n", "@evil.example", "//evil.example", "\\evil", ":80", "?", "%2e%2e", "{{ 7*7 }}", "\u2028", "", " ", "\ud800"])
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), ANY_TEXT, NASTY),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.sampled_from(["a", "b", "items", "get"]), ANY_TEXT), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(("text", "value", "source"), VALUES)
+def test_an_expression_comes_to_its_value_with_its_type_kept(text: str, value: object, source: str) -> None:
+    assert Expression.parse(text).value(NAMES) == value, source
+
+
+@pytest.mark.parametrize(("text", "reason"), REASONS)
+def test_an_expression_that_fails_says_why_in_the_users_words(text: str, reason: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        Expression.parse(text).value(NAMES)
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize(("text", "words"), BROKEN)
+def test_what_is_no_expression_is_refused_when_it_is_read(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Expression.parse(text)
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected text"):
+        Expression.parse(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("payload.items()|list", [["occupancy", True], ["battery", 55]]),
+        ("payload.keys()|list", ["occupancy", "battery"]),
+        ("payload.values()|list", [True, 55]),
+        ("payload.get('voltage', 3)", 3),
+        ("payload.get('battery')", 55),
+    ],
+)
+def test_a_dicts_method_can_be_called_where_no_key_has_its_name(text: str, value: object) -> None:
+    """Home Assistant's users write `for key, value in payload.items()`."""
+    found = Expression.parse(text).value({"payload": {"occupancy": True, "battery": 55}})
+    assert json.loads(json.dumps(found)) == value
+
+
+@pytest.mark.parametrize("index", ["1.5", "none"])
+def test_an_index_of_the_wrong_kind_is_a_render_error_like_any_other(index: str) -> None:
+    payloads: list[object] = [[], "text", 5, {}]
+    for payload in payloads:
+        with pytest.raises(RenderError):
+            Expression.parse(f"payload[{index}]").value({"payload": payload})
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for x in payload.list %}{{ x.volts }}{% endfor %}", "volts"),
+        ("{% set t = payload.temperature %}{{ t + 1 }}", "text|TypeError"),
+        ("{{ payload.offset|default(0) + payload.temperature }}", "payload.temperature is the text '21.5'"),
+    ],
+)
+def test_the_reason_names_what_is_wrong_and_nothing_that_is_right(template: str, reason: str) -> None:
+    with pytest.raises(RenderError, match=reason) as caught:
+        Text.parse(template).render({"payload": {"list": [{}], "temperature": "21.5"}})
+    assert not re.match(r"(x|t|payload\.offset) is missing", str(caught.value))
+
+
+@pytest.mark.parametrize("payload", ["a plain text", [1, 2]])
+def test_a_condition_never_holds_because_a_payload_that_is_no_object_has_such_a_method(payload: object) -> None:
+    """`when = "payload.count"` meets a device's plain "offline": a missing value is never a silent true."""
+    with pytest.raises(RenderError):
+        Expression.parse("payload.count").holds({"payload": payload})
+
+
+@pytest.mark.parametrize(("text", "holds"), [("payload.battery", True), ("payload.illuminance", False), ("''", False), ("[]", False), ("0", False), ("payload.update", True)])
+def test_a_condition_holds_as_jinja_counts_truth(text: str, holds: bool) -> None:
+    assert Expression.parse(text).holds(NAMES) is holds
+
+
+def test_a_value_whose_truth_cant_be_told_is_a_render_error() -> None:
+    class Undecided:
+        def __bool__(self) -> bool:
+            raise TypeError("neither")
+
+    with pytest.raises(RenderError, match="TypeError: neither"):
+        Expression.parse("payload").holds({"payload": Undecided()})
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (Expression.parse("payload.a and room == 'hall'"), {"payload", "room"}),
+        (Text.parse("{% for x in levels %}{{ x }}{{ range(2) }}{% endfor %}"), {"levels"}),
+        (Text.parse("plain"), set()),
+        (Structure.parse({"a": ["{{ room }}", 5, "x {{ topic }}"], "b": {"c": "{{ payload }}"}}), {"room", "topic", "payload"}),
+    ],
+)
+def test_the_names_that_are_used_are_known(source: Expression | Text | Structure, names: set[str]) -> None:
+    assert source.names == names
+
+
+@pytest.mark.parametrize(
+    ("used", "words"),
+    [
+        ({"payload", "topic"}, None),
+        ({"range", "dict"}, None),
+        ({"paylod"}, "'paylod' is not a name that can be used here; did you mean 'payload'?"),
+        ({"zzz"}, "'zzz' is not a name that can be used here; known here: payload, topic"),
+    ],
+)
+def test_a_name_that_nothing_gives_is_shown_with_what_was_probably_meant(used: set[str], words: str | None) -> None:
+    assert unknown_names(used, ["payload", "topic"]) == words
+
+
+def test_what_was_written_alike_is_equal_so_that_a_reload_sees_what_changed() -> None:
+    assert Expression.parse("a") == Expression.parse("a")
+    assert hash(Expression.parse("a")) == hash(Expression.parse("a"))
+    assert Expression.parse("a") != Expression.parse("b")
+    assert Text.parse("a") != TopicText.parse("a")
+    assert Structure.parse({"a": 1}) == Structure.parse({"a": 1}) != Structure.parse({"a": 2})
+    assert hash(Structure.parse({"a": 1})) == hash(Structure.parse({"a": 1}))
+    assert Structure.parse("a") != "a"
+    assert repr(Text.parse("{{ a }}")) == "Text('{{ a }}')"
+
+
+@given(JSON, st.sampled_from(["payload.a > 3", "payload.items", "payload.a.b[0]", "payload + 1", "payload|float", "payload|length", "payload in topic", "payload['b'] == payload.a", "-payload", "payload|join('x')"]))
+def test_whatever_the_payload_an_expression_returns_or_raises_a_render_error(payload: Any, text: str) -> None:
+    try:
+        Expression.parse(text).holds({"payload": payload, "topic": "a/b"})
+    except RenderError as exc:
+        assert str(exc)
+
+
+@given(st.lists(st.sampled_from(["payload", "topic", ".a", "['b']", "[0]", "|float", "|int", " + ", " > ", " and ", " in ", " is none", "(", ")", "not ", "3", "'x'", "|list", "|first", "~", "%"]), max_size=8).map("".join), JSON)
+def test_whatever_is_written_it_is_refused_when_read_or_fails_as_a_render_error(text: str, payload: Any) -> None:
+    with suppress(ValueError, RenderError):
+        Expression.parse(text).holds({"payload": payload, "topic": "a/b"})
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("no braces", "no braces"),
+        ("Bewegung im {{ levels[1] }}: {{ payload.battery }} %\n", "Bewegung im hall: 55 %\n"),
+        ("{% if payload.occupancy %}on{% else %}off{% endif %}", "on"),
+        ("<b>{{ payload.temperature }}</b> & {{ '<' }}", "<b>21.5</b> & <"),
+        ("{", "{"),
+    ],
+)
+def test_a_templates_values_stand_in_it_as_they_are(text: str, rendered: str) -> None:
+    assert Text.parse(text).render(NAMES) == rendered
+
+
+@given(ANY_TEXT)
+def test_a_value_is_data_and_never_a_template(value: str) -> None:
+    assert Text.parse("{{ payload }}").render({"payload": value}) == value
+    assert Text.parse("{{ payload }}").render({"payload": "{{ 7 * 7 }}" + value}) == "{{ 7 * 7 }}" + value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ payload.voltage }}", "payload.voltage is missing"),
+        ("{% include 'secrets' %}", "TypeError: no loader for this environment specified"),
+        ("{{ 'x' * 2000000 }}", f"template \"{{{{ 'x' * 2000000 }}}}\" came to more than {MAX_OUTPUT} characters"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError: access to attribute '__class__' of 'str' object is unsafe."),
+        ("{{ payload.update({'a': 1}) }}", "'dict' object is not callable"),
+        ("{{ levels.append(1) }}", "levels.append is missing"),
+    ],
+)
+def test_a_template_that_fails_says_why(text: str, reason: str) -> None:
+    with pytest.raises(RenderError, match=re.escape(reason)):
+        Text.parse(text).render(NAMES)
+
+
+def test_no_template_changes_what_others_see() -> None:
+    names = {"payload": {"a": [1]}, "levels": ["hall"]}
+    for text in ("{{ payload.a.append(2) }}", "{{ levels.clear() }}", "{{ payload.clear() }}", "{{ payload.pop('a') }}", "{{ payload.setdefault('b', 1) }}"):
+        with pytest.raises(RenderError):
+            Text.parse(text).render(names)
+    assert names == {"payload": {"a": [1]}, "levels": ["hall"]}
+
+
+def test_a_template_that_is_broken_is_refused_when_it_is_read() -> None:
+    with pytest.raises(ValueError, match="end of print statement"):
+        Text.parse("{{ payload")
+
+
+# Topics
+
+
+@given(st.sampled_from(["home/{{ a }}/set", "{{ a }}", "{{ a }}{{ b }}/x", "{{ a }}/{{ b }}", "{% if true %}{{ b }}{% endif %}/x", "{{ a ~ b }}"]), JSON, JSON)
+def test_a_rendered_topic_has_the_levels_that_were_written_and_no_wildcard(template: str, a: Any, b: Any) -> None:
+    """MQTT 5.0 sections 3.3.2.1 and 4.7.3; and no payload chooses a topic."""
+    try:
+        topic = TopicText.parse(template).render({"a": a, "b": b})
+    except RenderError:
+        return
+    assert not set("+#\0") & set(topic)
+    assert not topic.startswith("$")
+    assert topic.count("/") == template.count("/")
+    assert "" not in topic.split("/")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("a/b", "it holds '/'"), ("+", "it holds '+'"), ("#", "it holds '#'"), ("$SYS", "it starts with '$'"), ("", "it is empty"), ("a\0", "it holds U+0000"), ("x" * 50 + "/", "…' can't be one level")],
+)
+def test_a_value_that_would_be_more_than_a_level_is_refused(value: str, words: str) -> None:
+    with pytest.raises(RenderError, match="can't be one level of a topic") as caught:
+        TopicText.parse("home/{{ room }}/set").render({"room": value})
+    assert words in str(caught.value)
+
+
+# Headers
+
+
+@given(st.sampled_from(["{{ a }}", "Bearer {{ a }}", "{{ a }}; {{ a }}"]), JSON)
+def test_a_header_value_never_holds_a_control_character(template: str, a: Any) -> None:
+    """RFC 9110 section 5.5: CR, LF and NUL are dangerous."""
+    try:
+        value = HeaderText.parse(template).render({"a": a})
+    except RenderError:
+        return
+    assert not re.search(rb"[\x00-\x1f\x7f]", value.encode())
+
+
+@pytest.mark.parametrize(("value", "words"), [("a\r\nX-Evil: 1", "control character"), ("a\tb", "control character"), ("\x7f", "control character"), ("\ud800", "can't be sent as UTF-8")])
+def test_a_value_that_would_break_a_header_line_is_refused(value: str, words: str) -> None:
+    with pytest.raises(RenderError, match=words):
+        HeaderText.parse("{{ a }}").render({"a": value})
+
+
+def test_a_header_value_may_hold_what_people_write() -> None:
+    assert HeaderText.parse("Küche {{ a }}").render({"a": "°C"}) == "Küche °C"
+
+
+# URLs
+
+URLS = ["https://example.com/{{ a }}", "https://example.com/hooks/{{ a }}/{{ b }}?v={{ b }}", "https://example.com?x={{ a }}", "https://example.com/{{ a }}{{ b }}", "https://example.com/{% if a %}{{ a }}{% endif %}"]
+
+
+@given(st.sampled_from(URLS), JSON, JSON)
+def test_a_rendered_url_keeps_its_scheme_host_and_segments_whatever_the_payload(template: str, a: Any, b: Any) -> None:
+    try:
+        url = UrlText.parse(template).render({"a": a, "b": b})
+    except RenderError:
+        return
+    parts = urlsplit(url)
+    assert (parts.scheme, parts.netloc, parts.fragment) == ("https", "example.com", "")
+    assert url.isascii()
+    assert not re.search(r"[\x00-\x20\x7f\\]", url)
+    assert parts.path.count("/") == re.sub(r"\{.*?\}\}?", "", template.split("?")[0]).count("/") - 2
+    assert not {".", ".."} & {unquote(segment) for segment in parts.path.split("/")}
+
+
+@given(st.text())
+def test_a_value_in_a_url_can_be_read_back(value: str) -> None:
+    """RFC 3986 section 2.1."""
+    url = UrlText.parse("https://example.com/x?v={{ a }}").render({"a": value})
+    assert unquote(url.removeprefix("https://example.com/x?v=")) == value
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("https://example.com/{{ a }}", "climb with '.' or '..'"),
+        ("https://example.com/x/{{ a }}/y", "climb with '.' or '..'"),
+        ("https://example.com/a b", "a blank or a control character"),
+        ("https://example.com/a\x7fb", "a blank or a control character"),
+        ("https://example.com/{% if a %}\n{% endif %}", "a blank or a control character"),
+        ("https://example.com/{{ nothing }}", "nothing is missing"),
+    ],
+)
+def test_a_url_that_would_lead_elsewhere_is_refused(template: str, words: str) -> None:
+    with pytest.raises(RenderError, match=words):
+        UrlText.parse(template).render({"a": ".."})
+
+
+@pytest.mark.parametrize("url", ["http://h", "https://h/", "http://h:8080/x", "http://[::1]:8080/x", "http://[fe80::1]/", "HTTP://H/x", "http://h?q={{ a }}", "https://münchen.example/x"])
+def test_a_url_whose_host_is_written_out_is_taken(url: str) -> None:
+    assert UrlText.parse(url).render({"a": "1"}).startswith(url.split("{")[0])
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("example.com/hook", "doesn't start with http:// or https://"),
+        ("ftp://example.com/", "doesn't start with http:// or https://"),
+        ("{{ a }}", "doesn't start with http:// or https://"),
+        ("https://", "its host and port are written out"),
+        ("https:///x", "its host and port are written out"),
+        ("https://{{ a }}/x", "its host and port are written out"),
+        ("https://example.com{{ a }}", "its host and port are written out"),
+        ("https://example.com:{{ a }}/", "its host and port are written out"),
+        ("https://exa mple.com/", "its host and port are written out"),
+        ("https://example.com\\@evil/", "a URL can't hold a user or password"),
+        ("https://me:secret@example.com/", "a URL can't hold a user or password"),
+        ("https://example.com:0/", "expected a host and, if any, a port from 1 to 65535"),
+        ("https://example.com:65536/", "expected a host and, if any, a port"),
+        ("https://example.com:x/", "expected a host and, if any, a port"),
+        ("https://:80/", "expected a host and, if any, a port"),
+        ("https://example.com/x#part", "a fragment is never sent"),
+    ],
+)
+def test_a_url_that_cant_be_called_is_refused_when_it_is_read(url: str, words: str) -> None:
+    """RFC 9110 section 4.2.1: http and https with a host; RFC 3986 section 3.2."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        UrlText.parse(url)
+
+
+def test_a_hash_sign_inside_a_template_is_no_fragment() -> None:
+    assert UrlText.parse("https://example.com/{{ a|replace('#', 'x') }}").render({"a": "#1"}) == "https://example.com/x1"
+
+
+# Structures
+
+WRITTEN = [  # written, the JSON that comes of it
+    ({"battery": "{{ payload.battery }}"}, {"battery": 55}),
+    ({"battery": " {{ payload.battery }} "}, {"battery": 55}),
+    ({"battery": "{{ payload.battery }} %"}, {"battery": "55 %"}),
+    ({"a": "{{ payload.battery }}{{ payload.battery }}"}, {"a": "5555"}),
+    ({"a": "{{- payload.battery -}}"}, {"a": 55}),
+    ({"a": "{{ '}}' }}"}, {"a": "}}"}),
+    ({"a": "{{ payload.illuminance }}"}, {"a": None}),
+    ({"a": "{{ payload.update }}", "b": ["{{ levels }}", 1, 2.5, True, "x"]}, {"a": {"state": "idle"}, "b": [["zigbee2mqtt", "hall", "motion"], 1, 2.5, True, "x"]}),
+    ({"a": "{{ payload.battery > 20 }}"}, {"a": True}),
+    ({"{{ key }}": "v"}, {"{{ key }}": "v"}),
+    ("{{ payload.battery }}", 55),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("written", "value"), WRITTEN)
+def test_json_is_built_leaf_by_leaf_and_a_lone_expression_keeps_its_type(written: Any, value: Any) -> None:
+    assert json.loads(Structure.parse(written).render(NAMES)) == value
+
+
+@given(st.text(), JSON)
+def test_no_value_breaks_out_of_its_place_in_json(text: str, value: Any) -> None:
+    structure = Structure.parse({"lone": "{{ value }}", "within": "<{{ text }}>", "on": False})
+    try:
+        body = structure.render({"value": value, "text": text})
+    except RenderError as exc:
+        assert "can't be written as JSON" in str(exc), "a lone surrogate has no UTF-8"
+        assert re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False))
+        return
+    assert json.loads(body) == {"lone": value, "within": f"<{text}>", "on": False}
+
+
+@pytest.mark.parametrize("written", [{"a": None}, {"a": [None]}, {"a": {1}}])
+def test_what_has_no_form_in_json_is_refused_when_it_is_read(written: Any) -> None:
+    with pytest.raises(ValueError, match="has no form in JSON: write it as text"):
+        Structure.parse(written)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_doesnt_know_is_refused_when_it_is_read(number: float) -> None:
+    """TOML knows `nan` and `inf`, JSON doesn't (RFC 8259 section 6): otherwise every message would be a dead letter."""
+    with pytest.raises(ValueError, match="JSON"):
+        Structure.parse({"a": number})
+
+
+@pytest.mark.parametrize("written", [{"a": "{{ payload"}, {"a": "x {{ payload."}, {"a": "{{ payload. }}"}])
+def test_a_broken_leaf_is_refused_when_it_is_read(written: Any) -> None:
+    with pytest.raises(ValueError, match="template"):
+        Structure.parse(written)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}, "\ud800", {"a": object()}])
+def test_what_json_cant_say_is_a_render_error(value: Any) -> None:
+    """RFC 8259 sections 6 and 8.1."""
+    with pytest.raises(RenderError, match="can't be written as JSON"):
+        json_bytes(value)
+
+
+def test_json_that_nests_without_end_is_a_render_error() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(RenderError):
+        json_bytes(value)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(RenderError):
+        json_bytes(deep)
+
+
+def test_a_missing_value_deep_in_a_structure_is_a_render_error() -> None:
+    with pytest.raises(RenderError, match=r"payload\.voltage is missing"):
+        Structure.parse({"a": [{"b": "{{ payload.voltage }}"}]}).render(NAMES)
+    with pytest.raises(RenderError):
+        Structure.parse({"a": "{{ {'b': payload.voltage} }}"}).render(NAMES)

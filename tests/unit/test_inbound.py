@@ -1,0 +1,342 @@
+"""From a request to its command: the hook it meets, what its body says, and the one publish that may come of it."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bridge.errors import HookError
+from bridge.model import Command, Lane, Outcome, Reply, State, Verdict
+from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answer_for, body_of, command_for, letter_of, names_of, queued, segments
+from bridge.rules.topics import topic_problem
+
+AT = 1_764_000_000.0
+
+
+def rule(**keys: Any) -> Inbound:
+    return Inbound.model_validate({"verify": "none", "topic": "zigbee2mqtt/hall_light/set", **keys})
+
+
+def hook(name: str = "hall-light", **keys: Any) -> Hook:
+    found = rule(**keys)
+    return Hook(name=name, rule=found, pattern=found.pattern(name), keys=found.verifying_keys())
+
+
+def request(body: bytes = b'{"state":"on"}', *, path: str = "/hooks/hall-light", query: str = "", kind: str | None = "application/json", **headers: str) -> Request:
+    came = {name.replace("_", "-"): (value,) for name, value in headers.items()} | ({} if kind is None else {"content-type": (kind,)})
+    return Request(path=path, query=query, headers=came, body=body, received_at=AT)
+
+
+def command(met: Hook, came: Request) -> Command | None:
+    return command_for(met, names_of(met, came), came.body)
+
+
+# Finding the hook
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/hooks/hall-light", "hall-light"),
+        ("/hooks/hall%2Dlight", "hall-light"),
+        ("/light/hall", "written"),
+        ("/light/door", "captured"),
+        ("/light/door/", "with a level more"),
+        ("/alarm/a/b", "rest"),
+        ("/alarm", "rest"),
+    ],
+)
+def test_a_request_meets_the_hook_of_its_path_and_one_written_out_goes_first(path: str, name: str) -> None:
+    paths = {"captured": "/light/{room}", "written": "/light/hall", "with a level more": "/{kind}/door/{more}", "rest": "/alarm/{all...}"}
+    assert Hooks([hook(), *(hook(name, path=path) for name, path in paths.items())]).of(path).name == name
+
+
+@pytest.mark.parametrize(("path", "name"), [("/light/hall", "one level"), ("/light/hall/set", "written out further"), ("/light/hall/get", "rest")])
+def test_a_hook_that_takes_the_rest_leaves_to_others_what_they_say_more_closely(path: str, name: str) -> None:
+    paths = {"rest": "/light/{all...}", "one level": "/light/{room}", "written out further": "/light/{room}/set"}
+    assert Hooks([hook(name, path=path) for name, path in paths.items()]).of(path).name == name
+
+
+@pytest.mark.parametrize("path", ["/", "", "/hooks", "/hooks/", "/hooks/hall-light/", "/hooks/Hall-Light", "//hooks/hall-light", "/hooks/off", "/hooks/+", "/hooks/%23"])
+def test_a_path_without_a_hook_is_not_found(path: str) -> None:
+    hooks = Hooks([hook(), hook("off", enabled=False)])
+    with pytest.raises(HookError, match="there is no hook at this path") as caught:
+        hooks.of(path)
+    assert caught.value.status == 404
+    assert [found.name for found in hooks.all] == ["hall-light"]
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("/hooks/a", ("hooks", "a")), ("/", ("",)), ("/a//b", ("a", "", "b")), ("/k%C3%BCche/a%20b", ("küche", "a b")), ("/%2541", ("%41",)), ("/a+b", ("a+b",)), ("/a%2Fb", ("a/b",))],
+)
+def test_a_path_is_decoded_once_segment_by_segment(path: str, found: tuple[str, ...]) -> None:
+    # RFC 3986 section 2.4: never decode the same string more than once
+    assert segments(path) == found
+
+
+@pytest.mark.parametrize("path", ["/%FF", "/\udcff", "/%ED%A0%80"])
+def test_a_path_that_is_not_utf_8_is_unreadable(path: str) -> None:
+    with pytest.raises(HookError, match="the path is not UTF-8") as caught:
+        segments(path)
+    assert caught.value.status == 400
+
+
+# Names
+
+
+def test_a_hooks_expressions_see_the_products_names() -> None:
+    met = hook("light", path="/light/{room}")
+    came = Request(path="/light/k%C3%BCche", query="on=1&name=a%20b&on=2&empty=", headers={"content-type": ("application/json",), "x-a": ("1", "2")}, body=b'{"state":"on"}', received_at=AT)
+    assert names_of(met, came) == {
+        "body": {"state": "on"},
+        "headers": {"content-type": "application/json", "x-a": "1, 2"},
+        "query": {"on": "2", "name": "a b", "empty": ""},
+        "hook": "light",
+        "received_at": "2025-11-24T16:00:00.000Z",
+        "room": "küche",
+    }
+
+
+@pytest.mark.parametrize(("path", "rest"), [("/light/a/b", "a/b"), ("/light/a", "a"), ("/light", "")])
+def test_the_rest_of_a_path_is_text_with_its_slashes(path: str, rest: str) -> None:
+    assert names_of(hook(path="/light/{all...}"), request(path=path))["all"] == rest
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/light/%23", "a part of the path can't be used: it holds '#'"),
+        ("/light/+", "it holds '+'"),
+        ("/light/%00", "it holds U+0000"),
+        ("/light/a%0Ab", "it holds U+000A"),
+        ("/light/%EF%BF%BF", "it holds U+FFFF"),
+        ("/light/$SYS", "it starts with '$'"),
+        ("/light/", "it is empty"),
+        ("/light/a%2Fb", "it holds '/'"),
+    ],
+)
+def test_a_captured_level_that_is_none_makes_a_request_unreadable(path: str, words: str) -> None:
+    """The product: a captured level may hold any printable UTF-8 but `/ + #`."""
+    with pytest.raises(HookError, match=re.escape(words)) as caught:
+        names_of(hook(path="/light/{room}"), request(path=path))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("path", ["/light/a//b", "/light/a/", "/light/a/%23", "/light/a%2Fb"])
+def test_each_level_of_a_rest_has_to_be_one(path: str) -> None:
+    with pytest.raises(HookError, match="a part of the path can't be used"):
+        names_of(hook(path="/light/{all...}"), request(path=path))
+
+
+# Bodies
+
+BODIES = [  # content type, body, value, source
+    ("application/json", b'{"state":"on"}', {"state": "on"}, "RFC 8259"),
+    ("application/json; charset=utf-8", b"[1]", [1], "RFC 9110 8.3.1: parameters"),
+    ("Application/JSON", b"null", None, "RFC 9110 8.3.1: case-insensitive"),
+    ("application/cloudevents+json", b'{"a":1}', {"a": 1}, "RFC 6839 3.1: +json"),
+    ("application/json", b"", None, "a body that isn't there"),
+    ("application/x-www-form-urlencoded", b"a=1&b=x+y&a=2&c", {"a": "2", "b": "x y", "c": ""}, "WHATWG URL: urlencoded"),
+    ("application/x-www-form-urlencoded", b"a=%FF", {"a": "\ufffd"}, "WHATWG URL: replacement"),
+    ("application/x-www-form-urlencoded", b' {"state":"on"}', {"state": "on"}, "curl -d calls JSON a form"),
+    ("application/x-www-form-urlencoded", b"", {}, "an empty form"),
+    (None, b'{"state":"on"}', {"state": "on"}, "no content type: what it looks like"),
+    ("text/plain", b"on", "on", "what it looks like"),
+    ("image/jpeg", b"\xff\xd8", b"\xff\xd8", "what it looks like"),
+    ("", b"", "", "an empty header"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "value", "source"), BODIES, ids=lambda value: repr(value)[:30])
+def test_a_body_is_read_as_its_content_type_says(kind: str | None, body: bytes, value: Any, source: str) -> None:
+    assert body_of(request(body, kind=kind)) == value, source
+
+
+@pytest.mark.parametrize(("kind", "body", "words"), [("application/json", b"{", "the body is not JSON: "), ("application/json", b"NaN", "the body is not JSON: "), ("application/json", b"\xff", "the body is not JSON: "), ("application/json", b"[" * 100_000, "the body is not JSON: "), ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 201), "more than 200 fields")])
+def test_a_body_that_isnt_what_it_says_is_unreadable(kind: str, body: bytes, words: str) -> None:
+    with pytest.raises(HookError, match=words) as caught:
+        body_of(request(body, kind=kind))
+    assert caught.value.status == 400
+
+
+def test_a_header_that_came_without_a_value_is_no_content_type() -> None:
+    assert body_of(Request(path="/", query="", headers={"content-type": ()}, body=b"on", received_at=AT)) == "on"
+
+
+def test_a_query_of_too_many_fields_is_unreadable() -> None:
+    with pytest.raises(HookError, match="more than 200 fields"):
+        names_of(hook(), request(query="&".join(["a=1"] * 201)))
+
+
+# Commands
+
+COMMANDS = [  # keys of the hook, body, the topic and payload published
+    ({}, b"as it came \xff", ("zigbee2mqtt/hall_light/set", b"as it came \xff")),
+    ({"json": {"state": "{{ body.state | upper }}"}}, b'{"state":"on"}', ("zigbee2mqtt/hall_light/set", b'{"state":"ON"}')),
+    ({"json": {"items": "{{ body.items }}"}}, b'{"items":3}', ("zigbee2mqtt/hall_light/set", b'{"items":3}')),
+    ({"text": "{{ body.state }} °"}, b'{"state":"on"}', ("zigbee2mqtt/hall_light/set", "on °".encode())),
+    ({"topic": "home/{{ body.room }}/set", "text": ""}, '{"room":"küche 1"}'.encode(), ("home/küche 1/set", b"")),
+    ({"when": "body.state == 'on'"}, b'{"state":"on"}', ("zigbee2mqtt/hall_light/set", b'{"state":"on"}')),
+    ({"when": "body.state == 'on'"}, b'{"state":"off"}', None),
+    ({"when": "body.state == 'on'"}, b"{}", None),
+]
+
+
+@pytest.mark.parametrize(("keys", "body", "published"), COMMANDS, ids=str)
+def test_a_request_becomes_the_publish_that_its_hook_says(keys: dict[str, Any], body: bytes, published: tuple[str, bytes] | None) -> None:
+    made = command(hook(**keys), request(body, kind=None))
+    assert made == (None if published is None else Command(topic=published[0], payload=published[1], qos=1, retain=False))
+
+
+def test_qos_and_retain_are_the_hooks() -> None:
+    made = command(hook(qos=0, retain=True), request())
+    assert made is not None
+    assert (made.qos, made.retain) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "body", "words"),
+    [
+        ({"topic": "home/{{ body.room }}/set"}, b'{"room":"a/b"}', "can't be one level of a topic: it holds '/'"),
+        ({"topic": "home/{{ body.room }}/set"}, b'{"room":"#"}', "it holds '#'"),
+        ({"topic": "home/{{ body.room }}/set"}, b'{"room":""}', "it is empty"),
+        ({"topic": "home/{{ body.room }}/set"}, b"{}", "body.room is missing"),
+        ({"topic": "{{ body.room }}"}, b'{"room":"$SYS"}', "it starts with '$'"),
+        ({"topic": "$SYS/{{ body.room }}"}, b'{"room":"a"}', "nothing can be published to this topic: it starts with '$'"),
+        ({"topic": "{{ body.room }}"}, b'{"room":"' + b"x" * 65_536 + b'"}', "nothing can be published to this topic: it is longer than 65535 bytes"),
+        ({"json": {"a": "{{ body.room }}"}}, b"{}", "body.room is missing"),
+        ({"text": "{{ '%c'|format(55296) }}"}, b"{}", "surrogates not allowed"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_request_that_fits_no_topic_or_payload_is_answered_with_the_reason(keys: dict[str, Any], body: bytes, words: str) -> None:
+    with pytest.raises(HookError, match=re.escape(words)) as caught:
+        command(hook(**keys), request(body))
+    assert caught.value.status == 422
+
+
+HOOKS = [
+    hook("a", path="/{room}", topic="home/{{ room }}/set"),
+    hook("b", path="/{room}", topic="{{ body.a }}/{{ query.q }}", json={"b": "{{ body }}", "h": "{{ headers.x }}"}),
+    hook("c", path="/{rest...}", topic="{{ body }}", text="{{ rest }} {{ headers.x }}"),
+    hook("d", path="/{room}", topic="{{ headers.x }}", when="body.a > 3"),
+]
+
+
+@pytest.mark.parametrize("met", HOOKS, ids=lambda met: met.name)
+@given(
+    path=st.one_of(st.text(st.characters()), st.sampled_from(["hall", "%2F", "%23", "..", "a%00", "a/b"])),
+    query=st.one_of(st.text(st.characters()), st.sampled_from(["q=a", "q=%2F", "q=\udcff", "q=%00"])),
+    header=st.text(st.characters()),
+    kind=st.sampled_from(["application/json", "application/x-www-form-urlencoded", "text/plain", "a/b+json", ""]),
+    body=st.one_of(st.binary(), st.sampled_from([b'{"a":"x"}', b'{"a":4}', b'"#"', b'"$SYS"', b"hall", b"a=b", b'{"a":"a\\u0000"}'])),
+)
+def test_whatever_is_asked_a_command_is_publishable_or_the_request_is_refused(met: Hook, path: str, query: str, header: str, kind: str, body: bytes) -> None:
+    came = Request(path="/" + path, query=query, headers={"content-type": (kind,), "x": (header,)}, body=body, received_at=AT)
+    try:
+        made = command(met, came)
+    except HookError as exc:
+        assert exc.status in (400, 422)
+        assert exc.detail
+        return
+    if made is not None:
+        assert topic_problem(made.topic) is None
+        assert not set("+#\0") & set(made.topic)
+        assert not made.topic.startswith("$")
+
+
+# Letters and answers
+
+
+def test_a_letter_carries_a_command_that_expires_and_keeps_whether_it_has_begun() -> None:
+    made = Command(topic="a", payload=b"", qos=1, retain=False)
+    letter = letter_of(hook(), made, id="cmd_1", now=AT, begun=True)
+    assert (letter.id, letter.key, letter.lane, letter.mapping, letter.destination) == ("cmd_1", "cmd_1", Lane.MQTT, "hall-light", "mqtt")
+    assert (letter.state, letter.content, letter.expires_at, letter.begun_at) == (State.WAITING, made, AT + EXPIRES_S, AT)
+    assert letter_of(hook(expires="5s"), made, id="cmd_1", now=AT, begun=False).expires_at == AT + 5
+    assert letter_of(hook(), made, id="cmd_1", now=AT, begun=False).begun_at is None
+
+
+ANSWERS = [  # verdict, the broker's reason code, status and document, source
+    (Verdict.DELIVERED, 0x00, 200, {"id": "cmd_1", "status": "published"}, "the product"),
+    (Verdict.DELIVERED, 0x10, 200, {"id": "cmd_1", "status": "published", "heard": False}, "MQTT 5.0 3.4.2.1: no matching subscribers"),
+    (Verdict.RETRY, None, 202, {"id": "cmd_1", "status": "queued"}, "the product"),
+    (Verdict.EXPIRED, None, 504, {"id": "cmd_1", "detail": "it expired before it could be published"}, "the product"),
+    (Verdict.DEAD, 0x87, 403, {"id": "cmd_1", "detail": "why"}, "MQTT 5.0 3.4.2.1: not authorized"),
+    (Verdict.DEAD, 0x97, 502, {"id": "cmd_1", "detail": "why"}, "RFC 9110 15.6.3"),
+    (Verdict.DEAD, None, 502, {"id": "cmd_1", "detail": "why"}, "RFC 9110 15.6.3"),
+]
+
+
+@pytest.mark.parametrize(("verdict", "code", "status", "document", "source"), ANSWERS, ids=str)
+def test_a_hook_answers_what_became_of_its_command(verdict: Verdict, code: int | None, status: int, document: dict[str, Any], source: str) -> None:
+    answer = answer_for("cmd_1", Outcome(verdict=verdict, reason="why", reply=None if code is None else Reply(status=code)))
+    assert (answer.status, answer.document) == (status, document), source
+
+
+def test_a_command_that_is_safe_and_waits_is_answered_as_queued() -> None:
+    assert (queued("cmd_1").status, queued("cmd_1").document) == (202, {"id": "cmd_1", "status": "queued"})
+
+
+# Settings
+
+UNFIT = [  # keys, words
+    ({"json": {}, "text": "x"}, "expected one of `json` and `text`"),
+    ({"path": "hooks/x"}, 'path: expected a path such as "/hooks/light/{room}"'),
+    ({"path": "/hooks/#"}, "path: expected a path such as"),
+    ({"path": "/hooks/+"}, "path: expected a path such as"),
+    ({"path": "/hooks?x"}, "path: expected a path such as"),
+    ({"path": "/hooks/a%20b"}, "path: expected a path such as"),
+    ({"path": ""}, "path: expected a path such as"),
+    ({"path": "/"}, "it is empty"),
+    ({"path": "/light/x{room}"}, "a capture is a whole level"),
+    ({"path": "/{a}/{a}"}, "the same name captures two levels"),
+    ({"path": "/light/{body}"}, "path: the capture {body} has the name of something else, choose another"),
+    ({"topic": "home/{{ romm }}", "path": "/{room}"}, "topic: 'romm' is not a name that can be used here; did you mean 'room'?"),
+    ({"json": {"a": "{{ payload }}"}}, "json: 'payload' is not a name"),
+    ({"text": "{{ boddy }}"}, "text: 'boddy' is not a name that can be used here; did you mean 'body'?"),
+    ({"when": "boddy"}, "when: 'boddy' is not a name"),
+    ({"topic": "home/#"}, "topic: nothing can be published to 'home/#': it holds the wildcard '#'"),
+    ({"topic": "$SYS/x"}, "topic: nothing can be published to '$SYS/x': it starts with '$'"),
+    ({"topic": ""}, "it is empty"),
+    ({"methods": []}, "at least 1"),
+    ({"methods": "HEAD"}, "Input should be"),
+    ({"qos": 2}, "Input should be 0 or 1"),
+    ({"expires": "0s"}, "longer than nothing"),
+    ({"verify": None}, "valid dictionary"),
+]
+
+
+@pytest.mark.parametrize(("keys", "words"), UNFIT, ids=lambda value: str(value)[:40])
+def test_a_hook_that_doesnt_fit_together_is_refused(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        rule(**keys)
+
+
+def test_who_may_call_has_to_be_written_out() -> None:
+    with pytest.raises(ValidationError, match="verify"):
+        Inbound.model_validate({"topic": "a"})
+
+
+def test_a_hook_knows_its_sender_by_its_secrets() -> None:
+    met = hook(verify="bearer", secret=["0123456789", "abcdefghij"])
+    assert met.verify.scheme == "bearer"
+    assert met.keys == (b"0123456789", b"abcdefghij")
+    with pytest.raises(ValueError, match="bearer needs a secret"):
+        hook(verify="bearer")
+
+
+def test_a_method_may_be_written_without_a_list() -> None:
+    assert rule(methods="PUT").methods == ("PUT",)
+    assert rule().methods == ("POST",)
+
+
+def test_what_a_hook_says_is_json() -> None:
+    """The answer is kept with the id, for a repeat of it."""
+    for verdict in Verdict:
+        assert json.loads(json.dumps(answer_for("cmd_1", Outcome(verdict=verdict, reason="why")).document))["id"] == "cmd_1"
