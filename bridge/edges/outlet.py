@@ -5,8 +5,9 @@ cookie, never asks the environment for a proxy, never unpacks what comes back, a
 a network does: every end is a Reply.
 """
 
-import asyncio
+import os
 import ssl
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -54,14 +55,32 @@ class Outlet:
                 data=event.body,
                 allow_redirects=False,
                 timeout=timeout,
+                middlewares=() if event.method == "POST" else (_once,),
             )
             async with request as response:
-                body = await _bounded(response.content)
                 headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-                return Reply(status=response.status, headers=headers, body=body, took_s=monotonic() - began)
+                # The status is the answer: a body that drips or breaks off takes nothing of it back.
+                with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    body = await _bounded(response.content)
+                    return Reply(status=response.status, headers=headers, body=body, took_s=monotonic() - began)
+                return Reply(status=response.status, headers=headers, took_s=monotonic() - began)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             error, detail = _why(exc, timeout_s)
             return Reply(error=error, detail=detail, took_s=monotonic() - began)
+
+
+class _Lost(aiohttp.ClientError):
+    """A connection that ended before the answer came."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a PUT, GET or DELETE a second time by itself, as it does after these two errors."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, TimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise _Lost from exc
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
@@ -84,13 +103,16 @@ def _why(exc: Exception, timeout_s: float) -> tuple[str, str]:
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         return "dns", f"the name {exc.host} can't be found"
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return "connect", f"no connection to {exc.host}:{exc.port}: {getattr(cause, 'strerror', None) or cause}"
-    if isinstance(exc, TimeoutError | asyncio.TimeoutError):
+        number = getattr(cause, "errno", None)
+        broke = os.strerror(number) if number else "it broke"
+        return "connect", f"no connection to {exc.host}:{exc.port}: {broke}"
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return "timeout", f"no connection within {min(CONNECT_S, timeout_s):g} s"
+    if isinstance(exc, TimeoutError):
         return "timeout", f"no answer within {timeout_s:g} s"
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
-        return "disconnected", "the receiver closed the connection without an answer"
-    if isinstance(exc, aiohttp.InvalidURL):
-        return "url", "the URL can't be used"
     if isinstance(exc, aiohttp.ClientResponseError):
-        return "protocol", f"the answer is not HTTP: {exc.message}"
-    return type(exc).__name__, getattr(cause, "strerror", None) or "the connection broke"
+        # Only the first words: what follows them is the receiver's own text, and may be our request.
+        return "protocol", f"the answer is not HTTP: {exc.message.splitlines()[0].partition(':')[0]}"
+    if isinstance(exc, ValueError):
+        return "url", "the URL or a header can't be used"
+    return "disconnected", "the receiver closed the connection without an answer"

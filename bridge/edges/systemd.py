@@ -21,6 +21,6 @@ def notify(*lines: str) -> None:
 def watchdog_s() -> float | None:
     """Return how often a sign of life is due, or None if nobody watches (sd_watchdog_enabled(3))."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
-    if not usec.isdigit() or (pid and pid != str(os.getpid())):
+    if not (usec.isascii() and usec.isdigit() and int(usec)) or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 1_000_000

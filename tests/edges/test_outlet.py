@@ -194,16 +194,13 @@ FAILURES = {
     "accepts and never reads": Failure(never_speaks, "timeout"),
     "never answers": Failure(never_answers, "timeout"),
     "one byte a second": Failure(drips(OK), "timeout"),
-    "one byte of the body a second": Failure(drips(b"x" * 60, head=b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n"), "timeout"),
     "informational for ever": Failure(floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "timeout"),
     "never reads a large body": Failure(never_speaks, "timeout", body=LARGE),
     # Gone: the request may or may not have been worked on.
     "closed without an answer": Failure(closes, "disconnected"),
     "closed in the headers": Failure(answers_once(b"HTTP/1.1 200 OK\r\nContent-Le"), "disconnected"),
-    "closed in the body": Failure(answers_once(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"), "disconnected"),
     "reset before the request is read": Failure(resets_unread, "disconnected", body=LARGE),
     "reset after the request": Failure(resets_after_request, "disconnected"),
-    "reset in the answer": Failure(resets_mid_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"), "disconnected"),
     # Not HTTP, or not the HTTP that RFC 9112 describes.
     "another protocol": Failure(answers_once(b"SSH-2.0-OpenSSH_9.2\r\n"), "protocol"),
     "binary": Failure(answers_once(bytes(range(256)) * 4), "protocol"),
@@ -213,6 +210,13 @@ FAILURES = {
     "an endless header": Failure(floods(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 10_000), "protocol"),
     "two lengths": Failure(answers_once(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), "protocol"),
     "a chunk without a size": Failure(answers_once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "protocol"),
+}
+
+
+BROKEN_BODIES = {
+    "one byte of the body a second": drips(b"x" * 60, head=b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n"),
+    "closed in the body": answers_once(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
+    "reset in the answer": resets_mid_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
 }
 
 
@@ -235,6 +239,12 @@ def test_a_failure_is_told_in_one_sentence_that_holds_nothing_of_the_url(failure
     assert reply.detail
     assert not [secret for secret in SECRETS if secret in reply.error + reply.detail]
     assert len(reply.detail.splitlines()) == 1
+
+
+@pytest.mark.parametrize("behaviour", BROKEN_BODIES.values(), ids=BROKEN_BODIES)
+def test_a_status_counts_once_it_is_there_whatever_its_body_does(behaviour: Behaviour) -> None:
+    """A receiver that said 200 has the event; sending it again would be a duplicate of our making."""
+    assert reply_of(behaviour, timeout_s=SHORT_S).status == 200
 
 
 def test_a_time_out_comes_at_its_time() -> None:
