@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from bridge.errors import RenderError
 from bridge.model import Event, Lane, Message, State
-from bridge.rules.payloads import MAX_DEPTH
 from bridge.rules.outbound import (
     Destination,
     Fate,
@@ -25,15 +24,14 @@ from bridge.rules.outbound import (
     Routes,
     captures_of,
     curl,
-    decoded,
     event_body,
     explain_topic,
     fates_for,
     fates_of,
     letter_of,
     names_of,
-    timestamp,
 )
+from bridge.rules.payloads import MAX_DEPTH, decoded, timestamp
 
 AT = 1_764_000_000.25
 TOPIC = "zigbee2mqtt/hall/motion"

@@ -1,0 +1,59 @@
+"""The benchmark's command line: `python -m tests.bench NAME [options]`."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+
+from tests.bench import benches
+from tests.bench.figures import Figures
+
+Bench = Callable[[argparse.Namespace], Figures]
+Numbers = Mapping[str, tuple[type[int] | type[float], float, str]]  # by flag: kind, default, what it means
+
+
+def main() -> None:
+    """Run a bench and print what it found."""
+    options = _parser().parse_args()
+    figures: Figures = options.bench(options)
+    print(json.dumps(figures.document(), indent=2) if options.json else figures.table(), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon against a real broker and a local receiver; Linux, mosquitto on the PATH.")
+    names = parser.add_subparsers(metavar="NAME", required=True)
+    events: Numbers = {"--events": (int, 20_000, "how many events")}
+    _add(names, "limits", benches.limits, runs=3, numbers=events)
+    flat = _add(names, "flat", benches.flat, runs=3, numbers={**events, "--delay-ms": (float, 0.0, "how long the receiver takes to answer")})
+    flat.add_argument("--flood", action="store_true", help="publish without a bound, and let the broker queue any number")
+    steady: Numbers = {
+        "--rate": (float, 100.0, "events a second"),
+        "--seconds": (float, 20.0, "for how long"),
+        "--idle": (float, 20.0, "seconds of idling before"),
+        "--slow-fsync": (float, 0.0, "milliseconds that every fsync takes longer"),
+    }
+    latency = _add(names, "latency", benches.latency, runs=1, numbers=steady)
+    latency.add_argument("--strict", action="store_true", help='durability = "strict" instead of "balanced"')
+    _add(names, "quiet", benches.quiet, runs=1, numbers={"--events": (int, 1_000, "how many events"), "--rate": (float, 20.0, "events a second")})
+    _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
+    return parser
+
+
+def _add(
+    names: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    bench: Bench,
+    *,
+    runs: int,
+    numbers: Numbers,
+) -> argparse.ArgumentParser:
+    sentence = (bench.__doc__ or "").splitlines()[0]
+    parser = names.add_parser(name, help=sentence, description=sentence, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.set_defaults(bench=bench)
+    for flag, (kind, default, text) in {**numbers, "--runs": (int, runs, "how often; figures are judged by their median")}.items():
+        parser.add_argument(flag, type=kind, default=default, metavar="N", help=text)
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

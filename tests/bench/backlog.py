@@ -1,0 +1,45 @@
+"""A backlog: an outbox file in which events wait, made as the daemon would have made them, only faster."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from bridge.config.load import load
+from bridge.model import Letter, Message
+from bridge.outbox.store import Changes, Store
+from bridge.rules.ids import RANDOM_BYTES, ulid
+from bridge.rules.outbound import Routes, fates_for, letter_of
+from tests.bench.publisher import message
+from tests.bench.rig import Rig
+
+BATCH = 1_000  # rows in one commit
+MAX_SIZE = 2 << 30  # as in the rig's config
+
+
+def filled(parts: Rig, *, rows: int) -> Path:
+    """Return a new outbox file with *rows* events for the rig's receiver; none of them has been tried."""
+    state = Path(tempfile.mkdtemp(prefix="filled-", dir=parts.place))
+    config, _ = parts.config(state)
+    letters = _letters(load(config, {}).settings.routes(), rows)
+    store = Store.open(state / "outbox.db", max_size=MAX_SIZE)
+    try:
+        written = 0
+        while batch := {letter.seq: letter for letter in islice(letters, BATCH)}:
+            written += len(batch)
+            store.write(Changes(letters=batch, counts={"sensors": {"in": written}}))
+    finally:
+        store.close()
+    return state / "outbox.db"
+
+
+def _letters(routes: Routes, rows: int) -> Iterator[Letter]:
+    for number in range(rows):
+        topic, payload = message(number, time.monotonic_ns())
+        received = Message(topic=topic.decode(), payload=payload, qos=1, received_at=time.time())
+        (fate,) = fates_for(received, routes)
+        id = "evt_" + ulid(received.received_at, os.urandom(RANDOM_BYTES))
+        yield replace(letter_of(fate, id=id, created_at=received.received_at, origin=f"{number}:backlog"), seq=number + 1)

@@ -1,0 +1,179 @@
+"""The benches: each starts what it needs, measures, and returns its figures."""
+
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.backlog import filled
+from tests.bench.figures import Figures, Goal
+from tests.bench.limits import publish_rate, receive_rate
+from tests.bench.rig import AHEAD, Daemon, Report, Rig, rig
+
+SETTLE_S = 2.0  # after the start: the first notes are written a second later
+LEDGER_S = 65.0  # the ledger is written at most once a minute
+
+LIMITS = {"receiver, requests/s": Goal(">=", 8_000)}
+FLAT = {"events/s": Goal(">=", 1_500), "lost": Goal("=", 0), "forged": Goal("=", 0), "peak RSS, MB": Goal("<", 70)}
+LATENCY = {"median, ms": Goal("<", 2.5), "p99, ms": Goal("<", 15), "lost": Goal("=", 0), "RSS, MB": Goal("<", 70), "idle CPU, %": Goal("<", 0.5)}
+SLOW_LATENCY = {"median, ms": Goal("<", 4), "lost": Goal("=", 0)}
+QUIET = {"lost": Goal("=", 0), "commits": Goal("=", 0), "files changed": Goal("=", 0)}
+BACKLOG = {
+    "start-up, s": Goal("<", 2),
+    "RSS above empty, MB": Goal("<=", 20),
+    "peak above empty, MB": Goal("<=", 20),
+    "drain / flat": Goal(">=", 0.8),
+    "lost": Goal("=", 0),
+}
+
+
+def limits(options: Namespace) -> Figures:
+    """Measure what the receiver and the publisher reach by themselves: a daemon's figure near these would be theirs."""
+    figures = Figures("limits: the benchmark's own parts, without a daemon", LIMITS)
+    for _ in range(options.runs):
+        with rig(flood=True) as parts:
+            requests = receive_rate(parts.receiver.port, options.events)
+            figures.add({"receiver, requests/s": requests, "publisher, events/s": publish_rate(parts, options.events)})
+    return figures
+
+
+def flat(options: Namespace) -> Figures:
+    """Publish as fast as may be and measure the rate of delivery."""
+    bound = "any number queued at the broker" if options.flood else f"at most {AHEAD} under way"
+    delay = f", a receiver that takes {options.delay_ms:g} ms" if options.delay_ms else ""
+    figures = Figures(f"flat: {options.events:,} events as fast as the broker takes them, {bound}{delay}", FLAT)
+    for _ in range(options.runs):
+        with rig(flood=options.flood) as parts, parts.daemon() as daemon:
+            parts.receiver.reset(delay_ms=options.delay_ms)
+            before_s = daemon.cpu_s()
+            report = parts.publish(options.events, ahead=0 if options.flood else AHEAD)
+            figures.add(
+                {
+                    "events/s": report["rate"],
+                    **_correct(report),
+                    "CPU ms/event": (daemon.cpu_s() - before_s) / options.events * 1000,
+                    "commits": daemon.metric("mqtthook_outbox_commits_total"),
+                    "start-up, s": daemon.startup_s,
+                    "peak RSS, MB": daemon.peak_mb(),
+                }
+            )
+    return figures
+
+
+def latency(options: Namespace) -> Figures:
+    """Publish at a steady rate and measure the time from publish to arrival; before that, what idling costs."""
+    kind = "strict" if options.strict else "balanced"
+    disk = f", fsync {options.slow_fsync:g} ms slower" if options.slow_fsync else ""
+    goals = {} if options.strict else SLOW_LATENCY if options.slow_fsync else LATENCY
+    figures = Figures(f"latency: {options.rate:g}/s for {options.seconds:g} s, {kind}{disk}", goals)
+    for _ in range(options.runs):
+        with rig() as parts, parts.daemon(strict=options.strict, slow_fsync_ms=options.slow_fsync) as daemon:
+            time.sleep(SETTLE_S)
+            idle = cpu_percent(daemon, lambda: time.sleep(options.idle))
+            parts.publish(round(options.rate), rate=options.rate)  # a second in which connections are opened
+            figures.add({**_steady(parts, daemon, options), "idle CPU, %": idle})
+    return figures
+
+
+def quiet(options: Namespace) -> Figures:
+    """Count the writes to the outbox that a quiet house causes: the destination up, an event now and then."""
+    figures = Figures(f"quiet: {options.events:,} events at {options.rate:g}/s, and the minute in which the ledger is written", QUIET)
+    for _ in range(options.runs):
+        with rig() as parts, parts.daemon() as daemon:
+            time.sleep(SETTLE_S)
+            began, before, commits = time.monotonic(), _fingerprints(daemon.state), daemon.metric("mqtthook_outbox_commits_total")
+            report = parts.publish(options.events, rate=options.rate)
+            during = daemon.metric("mqtthook_outbox_commits_total")
+            changed = sum(old != new for old, new in zip(before, _fingerprints(daemon.state), strict=True))
+            time.sleep(max(LEDGER_S - (time.monotonic() - began), 0.0))
+            after = daemon.metric("mqtthook_outbox_commits_total")
+            figures.add({**_correct(report), "commits": during - commits, "files changed": changed, "commits of the ledger, later": after - during})
+    return figures
+
+
+def backlog(options: Namespace) -> Figures:
+    """Start with a full outbox and drain it; beside it, in the same run, an outbox that starts empty."""
+    figures = Figures(f"backlog: {options.rows:,} events waiting, beside an empty outbox and {options.events:,} events flat out", BACKLOG)
+    with rig() as parts:
+        full = filled(parts, rows=options.rows)
+        empty = filled(parts, rows=0)
+        for _ in range(options.runs):
+            one, other = _flat_from(parts, empty, options.events), _drained(parts, full, options.rows)
+            figures.add(
+                {
+                    "start-up, s": other["startup_s"],
+                    "start-up empty, s": one["startup_s"],
+                    "RSS, MB": other["rss_mb"],
+                    "RSS above empty, MB": other["rss_mb"] - one["rss_mb"],
+                    "peak, MB": other["peak_mb"],
+                    "peak above empty, MB": other["peak_mb"] - one["peak_mb"],
+                    "drain, events/s": other["rate"],
+                    "flat, events/s": one["rate"],
+                    "drain / flat": other["rate"] / one["rate"],
+                    "lost": one["lost"] + other["lost"],
+                    "repeated": one["repeated"] + other["repeated"],
+                    "imbalance": other["imbalance"],
+                }
+            )
+    return figures
+
+
+def cpu_percent(daemon: Daemon, meanwhile: Callable[[], object]) -> float:
+    """Return how much of one processor the daemon uses meanwhile."""
+    began, before_s = time.monotonic(), daemon.cpu_s()
+    meanwhile()
+    return (daemon.cpu_s() - before_s) / (time.monotonic() - began) * 100
+
+
+def _steady(parts: Rig, daemon: Daemon, options: Namespace) -> Report:
+    reports: list[Report] = []
+    parts.receiver.reset()
+    busy = cpu_percent(daemon, lambda: reports.append(parts.publish(round(options.rate * options.seconds), rate=options.rate)))
+    (report,) = reports
+    return {
+        "median, ms": report["median_ms"],
+        "p99, ms": report["p99_ms"],
+        "max, ms": report["max_ms"],
+        "publisher late by, ms": report["late_ms"],
+        **_correct(report),
+        "commits": daemon.metric("mqtthook_outbox_commits_total"),
+        "RSS, MB": daemon.rss_mb(),
+        "CPU, %": busy,
+    }
+
+
+def _flat_from(parts: Rig, outbox: Path, events: int) -> Report:
+    parts.receiver.reset()
+    with parts.daemon(state=_copied(parts, outbox)) as daemon:
+        rss_mb = daemon.rss_mb()
+        report = parts.publish(events)
+        return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb()}
+
+
+def _drained(parts: Rig, outbox: Path, rows: int) -> Report:
+    state = _copied(parts, outbox)
+    parts.receiver.reset()
+    with parts.daemon(state=state) as daemon:
+        rss_mb = daemon.rss_mb()
+        parts.await_delivery(rows)
+        report = parts.receiver.report(rows)
+        imbalance = daemon.metric("mqtthook_ledger_imbalance")
+        return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb(), "imbalance": imbalance}
+
+
+def _copied(parts: Rig, outbox: Path) -> Path:
+    state = Path(tempfile.mkdtemp(prefix="state-", dir=parts.place))
+    shutil.copy(outbox, state)
+    return state
+
+
+def _correct(report: Report) -> Report:
+    return {name: report[name] for name in ("lost", "repeated", "forged")}
+
+
+def _fingerprints(state: Path) -> list[tuple[int, int]]:
+    """Return size and time of the last write of the outbox's two files; they are never opened, SQLite's locks are on them."""
+    found = [(state / name).stat() for name in ("outbox.db", "outbox.db-wal")]
+    return [(one.st_size, one.st_mtime_ns) for one in found]
