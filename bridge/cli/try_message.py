@@ -146,9 +146,9 @@ def _lines(tried: dict[str, Any]) -> list[str]:
 def _entry_lines(entry: dict[str, Any]) -> list[str]:
     name = title(entry["mapping"])
     if "reason" in entry:
-        sign_ = click.style("error", fg="red") if entry.get("error") else click.style("no", fg="yellow")
-        return [f"{sign_:5} {name}: {entry['reason']}"]
-    lines = [f"{click.style('yes', fg='green')} {name}" + (f" -> {entry['destination']}" if entry.get("destination", entry["mapping"]) != entry["mapping"] else "")]
+        word = click.style("error", fg="red") if entry.get("error") else click.style("no   ", fg="yellow")
+        return [f"{word} {name}: {entry['reason']}"]
+    lines = [f"{click.style('yes  ', fg='green')} {name}" + (f" -> {entry['destination']}" if entry.get("destination", entry["mapping"]) != entry["mapping"] else "")]
     if "publish" in entry:
         publish = entry["publish"]
         how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"

@@ -23,12 +23,17 @@ MAX_RESTING = 10_000  # keys that wait for their next attempt; beyond it nothing
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A wish for letters from disk: of one key, or (key None) past a number; `tail` tells what was known when it was made."""
+    """A wish for letters from disk: of one key, or (key None) past a number.
+
+    `tail` and `turn` tell what was known when it was made: an answer that is older than what happened since
+    proves nothing about the rest.
+    """
 
     key: str | None
     after: int
     limit: int
     tail: int
+    turn: int = 0
 
 
 @dataclass(slots=True)
@@ -55,6 +60,7 @@ class Window:
         self._cursor = 0
         self._behind = backlog
         self._tail = 0
+        self._turn = 0
         self._fetching = False
 
     @property
@@ -113,6 +119,7 @@ class Window:
     def rescan(self) -> None:
         """Look at the disk from the start again: something there has changed."""
         self._behind, self._cursor = True, 0
+        self._turn += 1
 
     def wake_all(self) -> None:
         """Let every resting key be due now."""
@@ -141,7 +148,7 @@ class Window:
                 return Fetch(key, 0, KEY_SHARE, line.beyond)
         if self._behind and len(self._held) <= LETTERS // 2 and len(self._rests) < MAX_RESTING:
             self._fetching = True
-            return Fetch(None, self._cursor, LETTERS - len(self._held), self._tail)
+            return Fetch(None, self._cursor, LETTERS - len(self._held), self._tail, self._turn)
         return None
 
     def fetched(self, fetch: Fetch, letters: list[Letter], *, exhausted: bool, now: float, wall: float) -> None:
@@ -151,15 +158,17 @@ class Window:
         """
         self._fetching = False
         if fetch.key is None:
-            self._scanned(letters, now=now, wall=wall, complete=exhausted and self._tail == fetch.tail)
+            current = self._turn == fetch.turn
+            self._scanned(letters, now=now, wall=wall, current=current, complete=current and exhausted and self._tail == fetch.tail)
         else:
             self._returned(fetch.key, letters, now=now, wall=wall, complete=exhausted, tail=fetch.tail)
 
-    def _scanned(self, letters: list[Letter], *, now: float, wall: float, complete: bool) -> None:
+    def _scanned(self, letters: list[Letter], *, now: float, wall: float, current: bool, complete: bool) -> None:
         for letter in letters:
             if self._behind and self._full():
                 return
-            self._cursor = letter.seq
+            if current:
+                self._cursor = letter.seq
             self._admit(letter, now, wall)
         if complete:
             self._behind, self._cursor = False, max(self._cursor, self._tail)
@@ -183,9 +192,10 @@ class Window:
         line = self._lines.setdefault(letter.key, _Line())
         if line.resting or line.beyond or len(line.queue) >= KEY_SHARE:
             line.beyond = max(line.beyond, letter.seq)
-        elif letter.due_at is not None and letter.due_at > wall and not line.queue:
+        elif letter.due_at is not None and letter.due_at > wall:
             line.beyond = letter.seq
-            self._rest(letter.key, line, now + letter.due_at - wall)
+            if not line.queue:  # else it is fetched again when those before it are done
+                self._rest(letter.key, line, now + letter.due_at - wall)
         else:
             self._take(letter)
 

@@ -274,3 +274,15 @@ def test_without_an_order_one_topic_goes_at_once(tmp_path: Path, broker: Mosquit
         for n in range(4):
             sensor.publish("zigbee2mqtt/hall/motion", str(n))
         until(lambda: len(receiver.accepted) == 4, "all four, which wait for each other")
+
+
+def test_strict_writes_each_event_before_it_goes(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url), store='durability = "strict"') as bridge:
+            before = bridge.metrics()["mqtthook_outbox_commits_total"]
+            for n in range(1, 11):
+                sensor.publish("zigbee2mqtt/hall/motion", str(n), qos=0)
+                until(lambda n=n: len(receiver.accepted) == n, "the next")  # type: ignore[misc]
+            assert bridge.metrics()["mqtthook_outbox_commits_total"] - before >= 10
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 0, "nothing to wait")
+            assert ledger_adds_up(bridge.metrics(), "hall")

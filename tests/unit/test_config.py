@@ -313,6 +313,10 @@ def test_a_secret_is_taken_from_where_the_config_says(written: Write, tmp_path: 
         'version = 1\n[admin]\nlisten = "x"\ntoken = "hunter2hunter2"\n',
         'version = 1\n[destination.x]\nurl = "https://me:hunter2hunter2@example.com/"\n',
         'version = 1\n[destination.x]\nurl = "htps://me:hunter2hunter2@example.com/"\n',
+        'version = 1\n[destination.x]\nurl = "me:hunter2hunter2@example.com/"\n',
+        'version = 1\n[destination.x]\nsecret = [\n    "hunter2hunter2\n]\n',
+        'version = 1\n[destination.x]\nsecret = [\n    "whsec_hunter2hunter2=\n]\n',
+        'version = 1\n[destination.x]\nsecret = """\nhunter2hunter2\x00"""\n',
         'version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = "hunter2hunter2"\n',
         'version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = ["hunter2hunter2", 5]\n',
         'version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = { a = "hunter2hunter2" }\n',
@@ -366,13 +370,60 @@ def test_the_real_environment_counts_only_if_it_is_given(written: Write, monkeyp
 
 
 def test_a_whole_table_may_stand_in_the_environment(written: Write) -> None:
-    assert load(written("version = 1\n"), {"MQTTHOOK_MQTT": '{"url": "mqtt://environment"}'}).settings.mqtt.url == "mqtt://environment"
+    for text, username in (("version = 1\n", None), (PASSWORDS, "toml")):
+        mqtt = load(written(text), {"MQTTHOOK_MQTT": '{"url": "mqtt://environment", "tls": {"verify": false}}'}).settings.mqtt
+        assert (mqtt.url, mqtt.username, mqtt.tls.verify) == ("mqtt://environment", username, False)
 
 
 @pytest.mark.parametrize("secret", [SECRET, f'["{SECRET}", "{OTHER}"]'])
 def test_the_secret_of_a_destination_may_stand_in_the_environment_as_one_or_as_a_list(written: Write, secret: str) -> None:
     loaded = load(written('version = 1\n[destination.alarm]\nurl = "https://example.com/"\n'), {"MQTTHOOK_DESTINATION__ALARM__SECRET": secret})
     assert len(loaded.settings.destination["alarm"].signing_keys()) == (2 if secret.startswith("[") else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path", "read"),
+    [
+        ("MQTTHOOK_VERSION", "1", "version", 1),
+        ("MQTTHOOK_OUTBOUND__DOOR__QOS", "0", "outbound.door.qos", 0),
+        ("mqtthook_outbound__Door__Concurrency", "4", "outbound.door.concurrency", 4),
+        ("MQTTHOOK_OUTBOUND__DOOR__ENABLED", "false", "outbound.door.enabled", False),
+        ("MQTTHOOK_OUTBOUND__DOOR__RETRY__FOR", "1h", "outbound.door.retry.for_", 3600.0),
+        ("MQTTHOOK_OUTBOUND__DOOR__RETRY__FACTOR", "2.5", "outbound.door.retry.factor", 2.5),
+        ("MQTTHOOK_OUTBOUND__DOOR__EXPIRES", "1h", "outbound.door.expires", 3600.0),
+        ("MQTTHOOK_STORE__MAX_SIZE", "1MiB", "store.max_size", 1 << 20),
+        ("MQTTHOOK_MQTT__TLS__VERIFY", "false", "mqtt.tls.verify", False),
+        ("MQTTHOOK_MQTT__CLIENT_ID", "42", "mqtt.client_id", "42"),
+    ],
+)
+def test_every_kind_of_value_may_stand_in_the_environment(written: Write, name: str, value: str, path: str, read: object) -> None:
+    at: Any = load(written(DOOR), {name: value}).settings
+    for key in path.split("."):
+        at = at[key] if isinstance(at, dict) else getattr(at, key)
+    assert at == read
+
+
+@pytest.mark.parametrize("password", ["[1]", "{}", "[hunter2", '{"a": 1}', "null", "true", "1e5"])
+def test_a_password_that_looks_like_json_stays_text(written: Write, password: str) -> None:
+    mqtt = load(written("version = 1\n"), {"MQTTHOOK_MQTT__PASSWORD": password}).settings.mqtt
+    assert mqtt.password is not None
+    assert mqtt.password.get_secret_value() == password
+
+
+@given(st.sampled_from(["MQTT", "MQTT__URL", "MQTT__", "__", "", "VERSION__X", "MQTT__TLS", "OUTBOUND__DOOR__TOPIC", "OUTBOUND__DOOR", "DESTINATION__X__SECRET", "INBOUND"]), st.one_of(st.text(), st.sampled_from(["{}", "[]", '{"a":{"b":1}}', "[[1]]"])))
+def test_whatever_a_variable_holds_it_is_taken_or_each_mistake_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-variable.toml"
+    path.write_text(DOOR)
+    path.chmod(0o600)
+    try:
+        assert load(path, {"MQTTHOOK_" + name: value}).settings.version == 1
+    except ConfigError as exc:
+        assert exc.problems
+        assert all(re.match(re.escape(str(path)) + r"(:\d+)?: |environment MQTTHOOK_", problem) for problem in exc.problems)
+
+
+def test_a_variable_that_nests_without_end_is_an_error_like_any_other(written: Write) -> None:
+    assert problems(written(DOOR), {"MQTTHOOK_OUTBOUND__DOOR__TOPIC": "[" * 50_000})
 
 
 def test_a_token_of_digits_in_the_environment_stays_text(written: Write) -> None:
@@ -408,6 +459,7 @@ def test_a_credential_of_ours_that_is_no_text_is_an_error_among_the_others(writt
         ({"mqtthook_zzz": "1"}, "config.toml: environment mqtthook_zzz: there is no such setting"),
         ({"MQTTHOOK_MQTT__ULR": "mqtt://a"}, "environment MQTTHOOK_MQTT__ULR: mqtt.ulr: there is no such key; did you mean `url`?"),
         ({"MQTTHOOK_MQTT__KEEPALIVE": "5"}, 'environment MQTTHOOK_MQTT__KEEPALIVE: mqtt.keepalive: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
+        ({"MQTTHOOK_VERSION__X": "1"}, "config.toml: environment MQTTHOOK_VERSION__X: version is no table"),
         ({"MQTTHOOK_MQTT": "{"}, "environment MQTTHOOK_MQTT: mqtt: expected a table"),
     ],
 )

@@ -48,6 +48,7 @@ REASONS = [  # expression, the reason in the user's words
     ("payload.temperature + 1", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("payload.illuminance > 20", "payload.illuminance is null, not a number"),
     ("payload.update > 20", "TypeError: '>' not supported between instances of 'dict' and 'int'"),
+    ("(payload.power is defined and payload.power > 3) or payload.temperature > 3", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("payload.battery / 0", "ZeroDivisionError: division by zero"),
     ("range(10000000)", "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."),
     ("topic.__class__", "topic.__class__ is missing"),
@@ -135,11 +136,12 @@ def test_the_reason_names_what_is_wrong_and_nothing_that_is_right(template: str,
     assert not re.match(r"(x|t|payload\.offset) is missing", str(caught.value))
 
 
-@pytest.mark.parametrize("payload", ["a plain text", [1, 2]])
-def test_a_condition_never_holds_because_a_payload_that_is_no_object_has_such_a_method(payload: object) -> None:
+@pytest.mark.parametrize("condition", ["payload.count", "payload['count']", "payload.count and true", "not not payload.count"])
+@pytest.mark.parametrize("payload", ["a plain text", [1, 2], b"bytes"])
+def test_a_condition_never_holds_because_a_payload_that_is_no_object_has_such_a_method(payload: object, condition: str) -> None:
     """`when = "payload.count"` meets a device's plain "offline": a missing value is never a silent true."""
     with pytest.raises(RenderError):
-        Expression.parse("payload.count").holds({"payload": payload})
+        Expression.parse(condition).holds({"payload": payload})
 
 
 @pytest.mark.parametrize(("text", "holds"), [("payload.battery", True), ("payload.illuminance", False), ("''", False), ("[]", False), ("0", False), ("payload.update", True)])
@@ -180,6 +182,12 @@ def test_the_names_that_are_used_are_known(source: Expression | Text | Structure
 )
 def test_a_name_that_nothing_gives_is_shown_with_what_was_probably_meant(used: set[str], words: str | None) -> None:
     assert unknown_names(used, ["payload", "topic"]) == words
+
+
+def test_a_method_that_no_key_has_is_not_there_until_it_is_called() -> None:
+    for text in ("payload.keys is defined", "topic.title is defined", "payload.keys|default(none)", "topic.title|default('')"):
+        assert not Expression.parse(text).value(NAMES)
+    assert Expression.parse("topic.upper().title()").value(NAMES) == "Zigbee2Mqtt/Hall/Motion"
 
 
 def test_what_was_written_alike_is_equal_so_that_a_reload_sees_what_changed() -> None:
@@ -244,6 +252,13 @@ def test_a_value_is_data_and_never_a_template(value: str) -> None:
 def test_a_template_that_fails_says_why(text: str, reason: str) -> None:
     with pytest.raises(RenderError, match=re.escape(reason)):
         Text.parse(text).render(NAMES)
+
+
+def test_formatting_text_doesnt_lead_out_of_the_sandbox() -> None:
+    for text in ("{{ '{0.__class__}'.format(payload) }}", "{{ '{a.__class__}'.format_map({'a': payload}) }}", "{{ '%s'.format.__self__.__class__ }}", "{{ payload.get.__self__ }}", "{{ topic.split.__call__ }}"):
+        with pytest.raises(RenderError):
+            Text.parse(text).render(NAMES)
+    assert Text.parse("{{ '{0:.1f} V'.format(3.14159) }} {{ '%d %%'|format(payload.battery) }}").render(NAMES) == "3.1 V 55 %"
 
 
 def test_no_template_changes_what_others_see() -> None:
@@ -350,7 +365,7 @@ def test_a_url_that_would_lead_elsewhere_is_refused(template: str, words: str) -
         UrlText.parse(template).render({"a": ".."})
 
 
-@pytest.mark.parametrize("url", ["http://h", "https://h/", "http://h:8080/x", "http://[::1]:8080/x", "http://[fe80::1]/", "HTTP://H/x", "http://h?q={{ a }}", "https://münchen.example/x"])
+@pytest.mark.parametrize("url", ["http://h?mail=me@example.com", "http://h/?mail=me@example.com", "http://h/@me", "http://h", "https://h/", "http://h:8080/x", "http://[::1]:8080/x", "http://[fe80::1]/", "HTTP://H/x", "http://h?q={{ a }}", "https://münchen.example/x"])
 def test_a_url_whose_host_is_written_out_is_taken(url: str) -> None:
     assert UrlText.parse(url).render({"a": "1"}).startswith(url.split("{")[0])
 

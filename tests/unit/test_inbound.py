@@ -157,7 +157,7 @@ def test_a_body_is_read_as_its_content_type_says(kind: str | None, body: bytes, 
     assert body_of(request(body, kind=kind)) == value, source
 
 
-@pytest.mark.parametrize(("kind", "body", "words"), [("application/json", b"{", "the body is not JSON: "), ("application/json", b"NaN", "the body is not JSON: "), ("application/json", b"\xff", "the body is not JSON: "), ("application/json", b"[" * 100_000, "the body is not JSON: "), ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 201), "more than 200 fields")])
+@pytest.mark.parametrize(("kind", "body", "words"), [("application/json", b"{", "the body is not JSON: "), ("application/json", b"NaN", "the body is not JSON: "), ("application/json", b"\xff", "the body is not JSON: "), ("application/json", b"[" * 100_000, "the body is not JSON: "), ("application/json", b'{"a":1e400}', "the body is not JSON: a number is larger than any that can be held"), ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 201), "more than 200 fields")])
 def test_a_body_that_isnt_what_it_says_is_unreadable(kind: str, body: bytes, words: str) -> None:
     with pytest.raises(HookError, match=words) as caught:
         body_of(request(body, kind=kind))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from bridge.rules.units import Duration, DurationOrZero, Secrets, Size, Slice, duration_text, one_or_more, seconds, size_bytes, some_seconds
+from bridge.rules.units import MAX_DURATION_S, Duration, DurationOrZero, Secrets, Size, Slice, duration_text, one_or_more, seconds, size_bytes, some_seconds, whole
 
 DURATIONS = [  # the forms that the example config writes
     ("250ms", 0.25),
@@ -44,6 +44,18 @@ def test_a_duration_of_nothing_is_refused_where_it_makes_no_sense() -> None:
     assert some_seconds("1ms") == pytest.approx(0.001)
     with pytest.raises(ValueError, match="longer than nothing"):
         some_seconds("0s")
+
+
+def test_a_duration_may_be_a_hundred_years_and_no_more() -> None:
+    assert seconds("36500d") == MAX_DURATION_S
+    with pytest.raises(ValueError, match='expected a duration of at most 36500 days, such as "3d"'):
+        seconds("36500.1d")
+
+
+@pytest.mark.parametrize(("given", "read"), [("0", 0), ("2", 2), ("007", 7), ("9" * 17, int("9" * 17)), ("9" * 18, "9" * 18), ("", ""), ("-1", "-1"), ("1.0", "1.0"), ("１", "１"), (2, 2), (2.0, 2.0), (None, None), (["1"], ["1"])])
+def test_a_whole_number_may_be_written_as_a_variable_writes_it(given: object, read: object) -> None:
+    assert whole(given) == read
+    assert type(whole(given)) is type(read)
 
 
 @pytest.mark.parametrize(("text", "count"), SIZES)

@@ -230,3 +230,12 @@ def test_without_failures_the_order_of_receipt_is_the_order_of_sending(keys: lis
         sent.append(found.seq)
         window.done(found)
     assert [seq for seq in sent if keys[seq - 1] == "a"] == [seq for seq, key in enumerate(keys, 1) if key == "a"]
+
+
+def test_an_answer_from_before_a_change_does_not_end_the_search_that_the_change_began() -> None:
+    window = Window(backlog=True)
+    fetch = window.wish()
+    assert fetch is not None
+    window.rescan()
+    window.fetched(fetch, [], exhausted=True, now=0.0, wall=0.0)
+    assert window.wish() == Fetch(None, 0, LETTERS, 0, 1)

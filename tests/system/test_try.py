@@ -1,0 +1,99 @@
+"""`mqtthook try`: what it shows is what would happen."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from standardwebhooks import Webhook
+
+from tests.rig.daemon import SECRET, Daemon
+from tests.rig.receiver import Receiver, Reply
+
+MAPPINGS = """
+[outbound.hall]
+topic = "zigbee2mqtt/{{room}}/motion"
+when = "payload.occupancy"
+url = "{url}/hooks/{{{{ room }}}}"
+secret = "{secret}"
+
+[outbound.other]
+topic = "tele/+/SENSOR"
+url = "{url}/other"
+sign = "none"
+
+[outbound.off]
+topic = "#"
+url = "{url}/off"
+sign = "none"
+enabled = false
+
+[outbound.broken]
+topic = "zigbee2mqtt/cellar/#"
+url = "{url}/broken"
+sign = "none"
+json = {{ battery = "{{{{ payload.battery }}}}" }}
+
+[inbound.lamp]
+verify = "bearer"
+secret = "a-long-enough-token"
+topic = "lamp/set"
+json = {{ state = "{{{{ body.state | upper }}}}" }}
+"""
+
+
+def bridge(tmp_path: Path, receiver: Receiver) -> Daemon:
+    return Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=MAPPINGS.format(url=receiver.url, secret=SECRET))
+
+
+def test_it_says_who_takes_a_message_and_why_the_others_do_not(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        tried = bridge(tmp_path, receiver).json("try", "--topic", "zigbee2mqtt/hall/motion", "--payload", '{"occupancy": true}')
+        found = {entry["mapping"]: entry for entry in tried["mappings"]}
+        assert found["hall"]["request"]["url"] == f"{receiver.url}/hooks/hall"
+        assert 'level 1 is "zigbee2mqtt", not "tele"' in found["other"]["reason"]
+        assert "switched off" in found["off"]["reason"]
+        assert not found["broken"]["takes"]
+        assert not receiver.received, "nothing is sent unless it is asked for"
+
+
+def test_the_curl_line_sends_exactly_what_the_receiver_can_verify(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        payload = '{"occupancy": true, "note": "it\'s @home $HOME `x`"}'
+        tried = bridge(tmp_path, receiver).json("try", "--topic", "zigbee2mqtt/hall/motion", "--payload", payload)
+        line = next(entry["curl"] for entry in tried["mappings"] if entry["mapping"] == "hall")
+        subprocess.run(["sh", "-c", line], check=True, capture_output=True, timeout=20)
+        sent = receiver.received[0]
+        assert Webhook(SECRET).verify(sent.body, sent.headers)["data"]["payload"] == json.loads(payload)
+
+
+def test_a_false_condition_and_a_broken_template_are_told_apart(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        tool = bridge(tmp_path, receiver)
+        text = tool.command("try", "--topic", "zigbee2mqtt/hall/motion", "--payload", "{}")
+        assert "no    hall: `when` counts as false: payload.occupancy is missing" in text
+        text = tool.command("try", "--topic", "zigbee2mqtt/cellar/motion", "--payload", '{"occupancy": false}', code=1)
+        assert "error broken: payload.battery is missing" in text
+
+
+def test_it_sends_when_it_is_told_to_and_shows_the_answer(tmp_path: Path) -> None:
+    status = [200]
+    with Receiver(lambda path, headers, body: Reply(status[0], body=b"thank you")) as receiver:
+        tool = bridge(tmp_path, receiver)
+        arguments = ("try", "--topic", "zigbee2mqtt/hall/motion", "--payload", '{"occupancy": true}', "--send")
+        assert "thank you" in tool.command(*arguments)
+        Webhook(SECRET).verify(receiver.received[0].body, receiver.received[0].headers)
+        status[0] = 500
+        assert "500" in tool.command(*arguments, code=1)
+
+
+def test_a_hook_is_tried_with_a_file_or_a_text(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        tool = bridge(tmp_path, receiver)
+        (tmp_path / "body.json").write_text('{"state": "on"}')
+        for body in (str(tmp_path / "body.json"), '{"state": "on"}'):
+            (entry,) = tool.json("try", "--hook", "lamp", "--body", body)["mappings"]
+            assert entry["publish"]["topic"] == "lamp/set"
+            assert json.loads(entry["publish"]["payload"]) == {"state": "ON"}
+        assert "422: the request doesn't fit the mapping: body.state is missing" in tool.command("try", "--hook", "lamp", "--body", "{}", code=1)
+        tool.command("try", "--hook", "nobody", code=2)
+        tool.command("try", code=2)
