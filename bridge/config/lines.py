@@ -17,6 +17,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._found: dict[Path, int] = {}
+        self._written: dict[int, str] = {}
         table: Path = ()
         quoted = ""
         for number, line in enumerate(text.split("\n"), 1):
@@ -26,8 +27,10 @@ class Lines:
             if header := _HEADER.match(line):
                 table = _parts(header[1])
                 self._note(table, number)
+                self._written[number] = f"[{header[1]}]"
             elif key := _KEY.match(line):
                 self._note((*table, *_parts(key[1])), number)
+                self._written[number] = key[1]
                 quoted = next((sign for sign in ('"""', "'''") if line.count(sign) == 1), "")
 
     def line_of(self, path: Path) -> int | None:
@@ -36,6 +39,10 @@ class Lines:
             if (number := self._found.get(path[:length])) is not None:
                 return number
         return None
+
+    def key_at(self, number: int) -> str:
+        """Return the header or key that begins on a line, as it is written there, or nothing."""
+        return self._written.get(number, "")
 
     def _note(self, path: Path, number: int) -> None:
         for length in range(1, len(path) + 1):

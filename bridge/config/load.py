@@ -27,6 +27,8 @@ MAX_FILE = 1 << 20  # bytes; ten thousand mappings fit
 
 SYSTEM_CONFIG = Path("/etc/mqtthook/config.toml")
 
+_TEXTS = {("mqtt", "password"), ("admin", "token")}  # text, whatever it looks like
+
 _OWN_VARIABLES = {"CONFIG"}  # after the prefix; not part of the settings
 
 
@@ -127,13 +129,10 @@ def _toml_sentence(path: Path, text: str, found: str) -> str:
     line = "".join(sign for sign in where.partition(",")[0] if sign.isdigit())
     if not line:
         return f"{path}:{len(text.rstrip().split(chr(10)))}: {found}"
-    lines = text.split("\n")
-    # Of a key only what stands before the "=": the rest of the line may be a secret.
-    key, assigned, _ = lines[int(line) - 1].strip().partition("=") if int(line) <= len(lines) else ("", "", "")
-    key = key.strip()
+    key = Lines(text).key_at(int(line))  # never the line itself: it may hold a secret
     if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
         return f"{path}:{line}: {key} is there a second time; each key and table may stand once"
-    return f"{path}:{line}: {what}: {key + ' = …' if assigned else key!r}"
+    return f"{path}:{line}: {what}" + (f": {key}" if key else "")
 
 
 def _composed(tree: dict[str, Any], environment: Mapping[str, str], errors: _Errors) -> dict[str, Any]:
@@ -167,7 +166,8 @@ def _lay(composed: dict[str, Any], name: str, value: str, source: str, errors: _
             return
         table = inner
     last = _spelled(table, path[-1])
-    table[last] = _merged(table.get(last), _written(value))
+    literal = (first.lower(), last) in _TEXTS
+    table[last] = _merged(table.get(last), value if literal else _written(value))
 
 
 def _spelled(table: Mapping[str, Any], key: str) -> str:
@@ -180,7 +180,7 @@ def _written(value: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

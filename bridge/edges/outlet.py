@@ -20,7 +20,7 @@ from bridge.model import Event, Headers, Reply
 
 MAX_RESPONSE = 64 * 1024  # bytes of an answer that are read; more than any receiver's own words about an event
 CONNECT_S = 5.0  # of the time that the whole may take
-MAX_IDLE_S = 15.0  # less than the 30 s or more after which servers close an idle connection
+MAX_IDLE_S = 4.0  # less than the 5 s after which Node's server and others close an idle connection
 KEPT_HEADERS = ("retry-after", "webhook-delivery", "content-type", "location")
 
 

@@ -12,10 +12,10 @@ def notify(*lines: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
-            link.sendto("\n".join(lines).encode(), address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as link:
+            link.sendto("\n".join(lines).encode("utf-8", "replace"), address)
     except OSError:
-        return  # a manager that went away has nothing to be told
+        return  # a manager that went away, or is too busy to listen, must not hold us up
 
 
 def watchdog_s() -> float | None:

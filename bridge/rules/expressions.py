@@ -60,9 +60,7 @@ class _Method(_Missing):
 class _Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if not isinstance(obj, Mapping):
-            value = super().getattr(obj, attribute)
-            plain = isinstance(obj, str | bytes | list | int | float | None)
-            return _Method(obj, attribute, value) if plain and callable(value) and not isinstance(value, StrictUndefined) else value
+            return _careful(obj, attribute, super().getattr(obj, attribute))
         if attribute in obj:
             return obj[attribute]
         return _Method(obj, attribute, getattr(obj, attribute)) if attribute in _DICT_METHODS else _Missing(obj=obj, name=attribute)
@@ -70,7 +68,13 @@ class _Environment(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Mapping) and isinstance(argument, str) and argument not in obj:
             return _Missing(obj=obj, name=argument)
-        return super().getitem(obj, argument)
+        return _careful(obj, argument, super().getitem(obj, argument))
+
+
+def _careful(obj: Any, name: Any, value: Any) -> Any:
+    """Return a value as it is, but a plain value's method so that only a call of it counts."""
+    plain = isinstance(obj, str | bytes | list | int | float | None)
+    return _Method(obj, str(name), value) if plain and callable(value) and not isinstance(value, StrictUndefined) else value
 
 
 def _environment(finalize: Callable[[Any], Any] | None = None) -> _Environment:
@@ -116,8 +120,10 @@ class _Source:
             raise ValueError("expected text")
         try:
             return cls(text)
-        except TemplateSyntaxError as exc:
-            raise ValueError(f"template {_shown(text)}: {exc.message}") from exc
+        except ValueError:
+            raise
+        except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
+            raise ValueError(f"template {_shown(text)}: {getattr(exc, 'message', None) or exc}") from exc
 
     def _fail(self, exc: Exception, names: Names) -> NoReturn:
         if isinstance(exc, RenderError):
@@ -216,8 +222,8 @@ class UrlText(Text):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         fixed = self._FIXED.match(text)
-        if "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError("a URL can't hold a user or password")
+        if "@" in re.split(r"[/?#]", text.partition("://")[2] or text, maxsplit=1)[0]:
+            raise ValueError("a URL can't hold a user or password; it starts with http:// or https:// and a host")
         if not re.match(r"https?://", text, re.IGNORECASE):
             raise ValueError(f"the URL {_shown(text)} doesn't start with http:// or https://")
         if fixed is None:

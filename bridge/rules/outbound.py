@@ -42,6 +42,8 @@ class Destination(Slice):
     @field_validator("headers")
     @classmethod
     def _own_headers(cls, headers: dict[str, HeaderText]) -> dict[str, HeaderText]:
+        if len({name.lower() for name in headers}) < len(headers):
+            raise ValueError("two of them have the same name: upper and lower case make no difference")
         for name in headers:
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is not a header's name")
@@ -285,8 +287,7 @@ def _mismatch(filter: Filter, levels: tuple[str, ...]) -> str:
     if levels[0].startswith("$") and filter.levels[0] in "+#":
         return f"{filter.text}: a wildcard at the start takes no topic that starts with '$'"
     for n, (wanted, given) in enumerate(zip(filter.levels, levels, strict=False), 1):
-        if wanted == "#":
-            break
         if wanted not in ("+", given):
             return f"{filter.text}: level {n} is {json.dumps(given, ensure_ascii=False)}, not {json.dumps(wanted)}"
-    return f"{filter.text}: it takes {len(filter.levels)} levels, the topic has {len(levels)}"
+    takes = f"{len(filter.levels) - 1} or more" if filter.levels[-1] == "#" else str(len(filter.levels))
+    return f"{filter.text}: it takes {takes} levels, the topic has {len(levels)}"

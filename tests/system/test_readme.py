@@ -146,7 +146,7 @@ def test_quick_start_leads_to_the_request_that_is_shown(tmp_path: Path, broker: 
         with followed(tmp_path, environment, admin_port) as (secret, checked, tried):
             assert secret == ""
             assert checked.startswith("ok config.toml: 1 outbound mapping")
-            assert tried.startswith("yes hall-motion\n")
+            assert tried.startswith("yes   hall-motion\n")
             sensor.publish("zigbee2mqtt/hall/motion", MOTION)
             (received,) = until(lambda: receiver.accepted, "the request")
     first, headers, body = parsed(SHOWN)

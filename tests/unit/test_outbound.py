@@ -394,3 +394,9 @@ def test_a_payload_pasted_into_a_shell_names_no_file_to_be_sent() -> None:
 def test_a_binary_body_pasted_into_a_shell_is_read_from_standard_input() -> None:
     parts = shlex.split(curl(request(b"\xff\xfe"), ()), comments=True)
     assert parts[parts.index("--data-binary") + 1] == "@-"
+
+
+def test_a_header_written_twice_in_other_letters_is_refused() -> None:
+    """RFC 9110 section 5.1: names are the same whatever their case."""
+    with pytest.raises(ValidationError, match="same name"):
+        Outbound.model_validate({"topic": "a", "url": "http://x/", "sign": "none", "headers": {"X-A": "1", "x-a": "2"}})

@@ -63,6 +63,29 @@ def test_decoding_by_itself_is_total_and_what_it_gives_can_be_written_out_again(
         json.dumps(value, allow_nan=False).encode()
 
 
+@pytest.mark.parametrize(
+    ("how", "value"),
+    [("auto", {"a": 1}), ("json", {"a": 1}), ("text", '{"a":1}'), ("bytes", b'{"a":1}')],
+)
+def test_a_payload_is_what_the_mapping_says_it_is(how: str, value: object) -> None:
+    assert decoded(b'{"a":1}', how) == value
+
+
+@pytest.mark.parametrize(
+    ("payload", "how", "reason"),
+    [
+        (b"", "json", "the payload is empty, not JSON"),
+        (b"ON", "json", "the payload is not JSON: expected value at line 1 column 1"),
+        (b"1e400", "json", "the payload is not JSON: a number is larger than any that can be held"),
+        (b"\xff", "text", "the payload is not UTF-8 text"),
+    ],
+)
+def test_a_payload_that_isnt_what_the_mapping_says_is_told(payload: bytes, how: str, reason: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        decoded(payload, how)
+    assert str(caught.value) == reason
+
+
 @given(st.binary(), st.sampled_from(["auto", "json", "text", "bytes"]))
 def test_decoding_returns_a_value_or_raises_a_render_error(payload: bytes, how: str) -> None:
     try:

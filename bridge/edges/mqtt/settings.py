@@ -61,6 +61,12 @@ def _share(group: str) -> str:
     return group
 
 
+def _keepalive(length_s: float) -> float:
+    if not 5 <= length_s <= 3600:
+        raise ValueError('expected "5s" to "1h"')
+    return length_s
+
+
 class MqttSettings(Slice):
     """The session with the broker."""
 
@@ -68,7 +74,7 @@ class MqttSettings(Slice):
     username: str | None = None
     password: SecretStr | None = None
     client_id: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=lambda: f"mqtthook-{socket.gethostname()}")
-    keepalive: Annotated[Duration, Field(ge=5, le=3600)] = 20.0  # a dead line is noticed after twice this
+    keepalive: Annotated[Duration, AfterValidator(_keepalive)] = 20.0  # a dead line is noticed after twice this
     session_expiry: Duration = 86_400.0
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     tls: TlsSettings = TlsSettings()
