@@ -64,6 +64,7 @@ def test_sigterm_under_load_loses_nothing_and_exits_0(tmp_path: Path, broker: Mo
                 if n == 150:
                     assert bridge.stop() == 0
                     until(lambda: sensor.payloads("mqtthook/status")[-1] == b"offline", "offline")
+                    assert sensor.payloads("mqtthook/status") == [b"online", b"offline"], "it does not come back on its way out"
                     bridge.start()
             until(lambda: len({received.path + str(received.body) for received in receiver.accepted}) >= 300, "all of them")
             assert len(receiver.accepted) == 300, "an orderly stop repeats nothing"

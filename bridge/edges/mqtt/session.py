@@ -71,7 +71,7 @@ class Broker:
         self._drops: deque[float] = deque(maxlen=TAKEOVERS)
         self._wait_s = 0.0
         self._reached = self._accepted = self._ever_accepted = False
-        self._closing = False
+        self._holding = self._closing = False
         self.connected = False
         self.state = "not connected yet"
         self.connections = 0
@@ -135,7 +135,8 @@ class Broker:
         return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
 
     def hold(self) -> None:
-        """Take no more messages in: the broker keeps them for the next connection."""
+        """Take no more messages in: the broker keeps them for the next run."""
+        self._holding = True
         self._receipts.shedding = True
 
     async def close(self) -> None:
@@ -207,6 +208,7 @@ class Broker:
                 sock.close()
         self._client = None
         self._receipts.disconnected()
+        self._receipts.shedding = self._holding
         self._subscribing.clear()
         for answered in self._publishing.values():
             if not answered.done():
@@ -340,7 +342,7 @@ class Broker:
 
     def _reconnect_when_drained(self, client: paho.Client) -> None:
         """Fetch what had to stay with the broker: it is sent again only on a new connection [MQTT-4.4.0-1]."""
-        if self._receipts.shedding and not len(self._receipts) and not self._closing:
+        if self._receipts.shedding and not len(self._receipts) and not self._holding:
             self._end(client, "more came at once than can be held: the rest is fetched by a new connection")
 
 _NO_RECEIPT = Receipt(lambda: None)
