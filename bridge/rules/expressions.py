@@ -8,83 +8,30 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any, ClassVar, NoReturn, Self
 from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.environment import TemplateExpression
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from bridge.errors import RenderError
+from bridge.rules.reasons import Names, explained, shown
+from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
 
-Names = Mapping[str, Any]
-
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
-SHOWN = 40  # characters of a value that a reason quotes
 
-_GUARDS = frozenset({"default", "d", "defined", "undefined"})  # filters and tests that take a missing value
-
-_DICT_METHODS = frozenset({"get", "items", "keys", "values"})
 _LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
-
-
-class _Missing(StrictUndefined):
-    """A key that isn't there: any use of it raises."""
-
-    __slots__ = ()
-
-
-class _Method(_Missing):
-    """A value's method, where no key has that name: it can be called; any other use of it is a missing value's."""
-
-    __slots__ = ("_method",)
-
-    # What Jinja asks of a thing before it calls it; as a missing value it would raise at the question.
-    unsafe_callable = alters_data = False
-    jinja_pass_arg = None
-
-    def __init__(self, obj: Any, name: str, method: Callable[..., Any]) -> None:
-        super().__init__(obj=obj, name=name)
-        self._method = method
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._method(*args, **kwargs)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if not isinstance(obj, Mapping):
-            return _careful(obj, attribute, super().getattr(obj, attribute))
-        if attribute in obj:
-            return obj[attribute]
-        return _Method(obj, attribute, getattr(obj, attribute)) if attribute in _DICT_METHODS else _Missing(obj=obj, name=attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(obj, Mapping) and isinstance(argument, str) and argument not in obj:
-            return _Missing(obj=obj, name=argument)
-        return _careful(obj, argument, super().getitem(obj, argument))
-
-
-def _careful(obj: Any, name: Any, value: Any) -> Any:
-    """Return a value as it is, but a plain value's method so that only a call of it counts."""
-    plain = isinstance(obj, str | bytes | list | int | float | None)
-    return _Method(obj, str(name), value) if plain and callable(value) and not isinstance(value, StrictUndefined) else value
-
-
-def _environment(finalize: Callable[[Any], Any] | None = None) -> _Environment:
-    return _Environment(undefined=_Missing, finalize=finalize, keep_trailing_newline=True, autoescape=False, cache_size=0)
 
 
 def _one_level(value: Any) -> str:
     text = str(value)
     if problem := level_problem(text):
-        raise RenderError(f"the value {_shown(text)} can't be one level of a topic: {problem}")
+        raise RenderError(f"the value {shown(text)} can't be one level of a topic: {problem}")
     return text
 
 
@@ -92,15 +39,15 @@ def _percent_encoded(value: Any) -> str:
     return quote(str(value).encode("utf-8", "strict"), safe="")
 
 
-_TEXT = _environment()
-_LEVEL = _environment(_one_level)
-_URL = _environment(_percent_encoded)
+_TEXT = environment()
+_LEVEL = environment(_one_level)
+_URL = environment(_percent_encoded)
 
 
 class _Source:
     """What expressions and templates share: their text, their names, and how they fail."""
 
-    environment: ClassVar[_Environment] = _TEXT
+    environment: ClassVar[Environment] = _TEXT
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -123,12 +70,12 @@ class _Source:
         except ValueError:
             raise
         except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
-            raise ValueError(f"template {_shown(text)}: {getattr(exc, 'message', None) or exc}") from exc
+            raise ValueError(f"template {shown(text)}: {getattr(exc, 'message', None) or exc}") from exc
 
     def _fail(self, exc: Exception, names: Names) -> NoReturn:
         if isinstance(exc, RenderError):
             raise exc
-        raise RenderError(_explained(self._parsed(), names, exc)) from exc
+        raise RenderError(explained(self._parsed(), names, exc, self.environment)) from exc
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -189,7 +136,7 @@ class Text(_Source):
         except Exception as exc:  # a user's template may raise anything at all
             self._fail(exc, names)
         if len(text) > MAX_OUTPUT:
-            raise RenderError(f"template {_shown(self.text)} came to more than {MAX_OUTPUT} characters")
+            raise RenderError(f"template {shown(self.text)} came to more than {MAX_OUTPUT} characters")
         return text
 
 
@@ -205,11 +152,11 @@ class HeaderText(Text):
     def render(self, names: Names) -> str:
         text = super().render(names)
         if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
-            raise RenderError(f"the header value {_shown(text)} holds a control character")
+            raise RenderError(f"the header value {shown(text)} holds a control character")
         try:
             text.encode()
         except UnicodeEncodeError as exc:
-            raise RenderError(f"the header value {_shown(text)} can't be sent as UTF-8") from exc
+            raise RenderError(f"the header value {shown(text)} can't be sent as UTF-8") from exc
         return text
 
 
@@ -225,14 +172,14 @@ class UrlText(Text):
         if "@" in re.split(r"[/?#]", text.partition("://")[2] or text, maxsplit=1)[0]:
             raise ValueError("a URL can't hold a user or password; it starts with http:// or https:// and a host")
         if not re.match(r"https?://", text, re.IGNORECASE):
-            raise ValueError(f"the URL {_shown(text)} doesn't start with http:// or https://")
+            raise ValueError(f"the URL {shown(text)} doesn't start with http:// or https://")
         if fixed is None:
-            raise ValueError(f"the URL {_shown(text)}: its host and port are written out; a template may stand only after them")
+            raise ValueError(f"the URL {shown(text)}: its host and port are written out; a template may stand only after them")
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-            raise ValueError(f"the URL {_shown(text)}: expected a host and, if any, a port from 1 to 65535")
+            raise ValueError(f"the URL {shown(text)}: expected a host and, if any, a port from 1 to 65535")
         if "#" in _without_templates(text):
-            raise ValueError(f"the URL {_shown(text)}: a fragment is never sent")
+            raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
 
     def render(self, names: Names) -> str:
         url = super().render(names)
@@ -331,70 +278,6 @@ def _valued(built: Any, names: Names) -> Any:
     if isinstance(built, Expression):
         return built.value(names)
     return built.render(names) if isinstance(built, Text) else built
-
-
-def _explained(tree: nodes.Template, names: Names, exc: Exception) -> str:
-    """Return why *exc* came about: the path that is missing, or the value of the wrong type."""
-    if isinstance(exc, UndefinedError | SecurityError):
-        given = meta.find_undeclared_variables(tree)
-        guarded = [node.node for node in tree.find_all((nodes.Filter, nodes.Test)) if node.name in _GUARDS]
-        for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
-            path = _path(node)
-            if path and path[0] in given and node not in guarded and (missing := _missing(path, names)):
-                return f"{missing} is missing"
-    if isinstance(exc, TypeError):
-        for node in tree.find_all((nodes.Compare, nodes.BinExpr)):
-            if reason := _mixed(node, names):
-                return reason
-    return f"{type(exc).__name__}: {exc}"
-
-
-def _mixed(node: nodes.Node, names: Names) -> str | None:
-    sides = [node.expr, *(op.expr for op in node.ops)] if isinstance(node, nodes.Compare) else list(node.iter_child_nodes())
-    for side in sides:
-        if not (path := _path(side)):
-            continue
-        value = _follow(path, names)
-        if isinstance(value, str):
-            return f"{_written(path)} is the text {_shown(value)}, not a number: write {_written(path)}|float"
-        if value is None:
-            return f"{_written(path)} is null, not a number"
-    return None
-
-
-def _path(node: nodes.Node) -> list[Any]:
-    """Return the name and keys of a chain like `payload.a['b']`, or nothing if it isn't one."""
-    if isinstance(node, nodes.Name):
-        return [node.name]
-    if isinstance(node, nodes.Getattr) and (path := _path(node.node)):
-        return [*path, node.attr]
-    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and (path := _path(node.node)):
-        return [*path, node.arg.value]
-    return []
-
-
-def _missing(path: list[Any], names: Names) -> str | None:
-    for length in range(1, len(path) + 1):
-        if isinstance(_follow(path[:length], names), StrictUndefined):
-            return _written(path[:length])
-    return None
-
-
-def _follow(path: list[Any], names: Names) -> Any:
-    value: Any = names.get(path[0], _Missing(name=path[0])) if path[0] not in _TEXT.globals else ""
-    for key in path[1:]:
-        if isinstance(value, StrictUndefined):
-            return value
-        value = _TEXT.getattr(value, key) if isinstance(key, str) else _TEXT.getitem(value, key)
-    return value
-
-
-def _written(path: list[Any]) -> str:
-    return str(path[0]) + "".join(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in path[1:])
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
 
 
 def _without_templates(text: str) -> str:

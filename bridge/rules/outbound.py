@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bridge.errors import RenderError
 from bridge.model import Event, Headers, Lane, Letter, Message, State
-from bridge.rules.expressions import Expression, HeaderText, Names, Structure, Text, UrlText, json_bytes, unknown_names
+from bridge.rules.expressions import Expression, HeaderText, Structure, Text, UrlText, json_bytes, unknown_names
 from bridge.rules.payloads import decoded, timestamp, utf8
+from bridge.rules.reasons import Names
 from bridge.rules.retry import RetryPolicy
 from bridge.rules.signing import Sign, keys
 from bridge.rules.topics import Filter, FilterTree

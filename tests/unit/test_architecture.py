@@ -19,7 +19,7 @@ KNOWN_BY = {
     "sqlite3": {"outbox/store.py", "outbox/schema.py", "cli/version.py"},
     "sqlite_utils": {"outbox/schema.py"},
     "prometheus_client": {"watch/metrics.py"},
-    "jinja2": {"rules/expressions.py"},
+    "jinja2": {"rules/expressions.py", "rules/reasons.py", "rules/sandbox.py"},
 }
 
 MODULES = sorted(BRIDGE.rglob("*.py"))
