@@ -55,6 +55,7 @@ def configure(settings: LogSettings) -> None:
     journal = settings.format == "auto" and "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty()
     handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter(journal=journal))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    logging._srcfile = None  # the documented way not to look for the caller's file and line
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody prints them, each costs a call
     # Every bad request of a stranger would be a traceback at ERROR; the answer says it all.
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)

@@ -8,6 +8,7 @@ a network does: every end is a Reply.
 import os
 import ssl
 from contextlib import suppress
+from functools import lru_cache
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from bridge.model import Event, Headers, Reply
 MAX_RESPONSE = 64 * 1024  # bytes of an answer that are read; more than any receiver's own words about an event
 CONNECT_S = 5.0  # of the time that the whole may take
 MAX_IDLE_S = 4.0  # less than the 5 s after which Node's server and others close an idle connection
+URLS = 256  # parsed URLs that are kept; a house has a few dozen
 KEPT_HEADERS = ("retry-after", "webhook-delivery", "content-type", "location")
 
 
@@ -46,15 +48,14 @@ class Outlet:
     async def send(self, event: Event, signed: Headers, *, timeout_s: float) -> Reply:
         """Send *event* with the headers that sign this attempt, and return what came of it within *timeout_s*."""
         began = monotonic()
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
         try:
             request = self._session.request(
                 event.method,
-                URL(event.url, encoded=True),
+                _parsed(event.url),
                 headers=[*event.headers, *signed],
                 data=event.body,
                 allow_redirects=False,
-                timeout=timeout,
+                timeout=_timeout(timeout_s),
                 middlewares=() if event.method == "POST" else (_once,),
             )
             async with request as response:
@@ -81,6 +82,16 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
         raise _Lost from exc
+
+
+@lru_cache(maxsize=URLS)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
+
+
+@lru_cache(maxsize=URLS)
+def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:

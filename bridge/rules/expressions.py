@@ -25,6 +25,7 @@ from bridge.rules.topics import level_problem
 
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
 
 
@@ -228,7 +229,7 @@ class Structure:
 def json_bytes(value: Any) -> bytes:
     """Return *value* as JSON, UTF-8, without NaN or Infinity; raise RenderError if it can't be."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _JSON.encode(value).encode()
     except (TypeError, ValueError, RecursionError, UndefinedError) as exc:
         raise RenderError(f"this can't be written as JSON: {exc}") from exc
 
