@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 MAX_UNACKED = 4_096  # Mosquitto 2.0.11 overruns its window (1,261 seen); past this nothing more is taken in
-REMEMBERED = 1_000  # acknowledged messages whose acknowledgement may have been lost on the way
+REMEMBERED = 2 * MAX_UNACKED  # acknowledged messages whose acknowledgement may have been lost: all of one connection's, and more
 
 
 class Receipt:

@@ -1,6 +1,6 @@
 """The outbox file's tables, as the migrations that made them.
 
-Imported only where a file is new or old: sqlite-utils costs 20 MB that a running daemon doesn't need.
+Imported only where a file is new or old: a running daemon needs nothing of sqlite-utils.
 """
 
 import sqlite3

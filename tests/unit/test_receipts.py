@@ -107,3 +107,13 @@ def test_past_the_bound_everything_stays_with_the_broker_until_the_next_connecti
     receipts.disconnected()
     receipts.connected(session_present=True)
     assert receipts.take(MAX_UNACKED + 1, "a/b", b"x", dup=False) is not None
+
+
+def test_as_many_as_can_be_open_are_recognised_when_their_acknowledgements_are_lost() -> None:
+    receipts, acknowledged = session()
+    for packet_id in range(1, MAX_UNACKED + 1):
+        taken(receipts, packet_id)[0].settle()
+    receipts.disconnected()
+    receipts.connected(session_present=True)
+    assert all(receipts.take(packet_id, "a/b", b"x", dup=True) is None for packet_id in range(1, MAX_UNACKED + 1))
+    assert len(acknowledged) == 2 * MAX_UNACKED

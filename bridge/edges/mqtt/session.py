@@ -343,6 +343,7 @@ class Broker:
     def _reconnect_when_drained(self, client: paho.Client) -> None:
         """Fetch what had to stay with the broker: it is sent again only on a new connection [MQTT-4.4.0-1]."""
         if self._receipts.shedding and not len(self._receipts) and not self._holding:
+            client.loop_write()  # the acknowledgements first: what they don't reach is sent once more
             self._end(client, "more came at once than can be held: the rest is fetched by a new connection")
 
 _NO_RECEIPT = Receipt(lambda: None)
