@@ -158,14 +158,24 @@ class Bridge:
         return courier
 
     def _command_courier(self) -> Courier:
-        async def send(letter: Letter) -> Reply:
+        one_by_one = asyncio.Lock()  # what waited goes singly: a crash then leaves one in doubt at most, not as many as go at once
+
+        async def published(letter: Letter) -> Reply:
             assert isinstance(letter.content, Command)
-            if letter.begun_at is None:
+            left_s = None if letter.expires_at is None else letter.expires_at - CLOCK.wall()
+            if left_s is not None and left_s <= 0:
+                return Reply(error="expired", detail="it expired before it could be published")
+            return await self._broker.publish(letter.content, expires_s=left_s)
+
+        async def send(letter: Letter) -> Reply:
+            if letter.begun_at is not None:
+                return await published(letter)
+            async with one_by_one:
                 try:
                     await self.outbox.begin(letter)
                 except StoreFull as exc:
                     return Reply(error="away", detail=str(exc))
-            return await self._broker.publish(letter.content, expires_s=None if letter.expires_at is None else letter.expires_at - CLOCK.wall())
+                return await published(letter)
 
         def judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:
             return judge_publish(reply)

@@ -100,10 +100,11 @@ def judge_publish(reply: Reply) -> Outcome:
     | PUBACK below 0x80                   | delivered (0x10: nobody is subscribed)                        |
     | PUBACK 0x80 or more                 | dead: the broker refuses it                                   |
     | "away": surely not sent             | retry, once the broker is back                                |
+    | "expired": not sent                 | expired                                                       |
     | "doubt": sent, and no PUBACK came   | dead: a repeat could move the device twice                    |
     """
     if reply.status is None:
-        verdict = Verdict.RETRY if reply.error == "away" else Verdict.DEAD
+        verdict = {"away": Verdict.RETRY, "expired": Verdict.EXPIRED}.get(str(reply.error), Verdict.DEAD)
         return Outcome(verdict=verdict, reason=f"{reply.error}: {reply.detail}", delay_s=AWAY_S, reply=reply)
     if reply.status >= FAILURE:
         return Outcome(verdict=Verdict.DEAD, reason=f"the broker refuses it: {reply.detail or hex(reply.status)}", reply=reply)

@@ -312,3 +312,7 @@ def test_retry_after_never_raises_and_stays_within_a_day(text: str, now: float) 
 def test_a_date_says_how_long_to_wait(text: str) -> None:
     at = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC).timestamp()
     assert retry_after({"retry-after": text}, at - 60) == 60
+
+
+def test_a_command_that_expired_on_its_way_to_the_broker_is_expired_and_not_dead() -> None:
+    assert judge_publish(Reply(error="expired", detail="too late")).verdict is Verdict.EXPIRED
