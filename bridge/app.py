@@ -22,19 +22,23 @@ from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
 from bridge.edges.mqtt.session import Broker
-from bridge.edges.mqtt.wire import Subscription
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, ListenError, RenderError, StoreFull
 from bridge.model import Command, Event, Lane, Letter, Message, Outcome, Reply
 from bridge.outbox.courier import Clock, Courier
+from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
+from bridge.outbox.replies import ReplyIntake
 from bridge.outbox.store import Store
-from bridge.rules.outbound import Destination, Routes, fates_of
+from bridge.outbox.storms import Storms
+from bridge.rules.events import event_for
+from bridge.rules.ids import RANDOM_BYTES, ulid
+from bridge.rules.outbound import Destination, Routes
+from bridge.rules.replies import account
 from bridge.rules.retry import judge, judge_publish
 from bridge.rules.signing import sign
-from bridge.rules.subscriptions import subscriptions
-from bridge.rules.topics import Filter
+from bridge.rules.subscriptions import Subscription, subscriptions
 from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
 
 logger = logging.getLogger(__name__)
@@ -56,8 +60,14 @@ class Bridge:
         self._started_at = CLOCK.wall()
         self.outbox = Outbox(store, settings.store, monotonic=CLOCK.monotonic, wall=CLOCK.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._messages = MessageIntake(self.outbox, self._routes, clock=CLOCK, chance_bytes=os.urandom)
-        self._requests = RequestIntake(self.outbox, self._hooks, clock=CLOCK, chance_bytes=os.urandom, is_connected=lambda: self._broker.connected)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=CLOCK, new_id=lambda: _new_id("evt"))
+        self._storms = Storms(self._gatekeeper.now)
+        self._replies = ReplyIntake(self.outbox, self._routes, wall=CLOCK.wall)
+        self._messages = MessageIntake(
+            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=lambda: _new_id("evt"), is_pressed=lambda: self._broker.pressed
+        )
+        self._requests = RequestIntake(self.outbox, self._hooks, clock=CLOCK, new_id=lambda: _new_id("cmd"), is_connected=lambda: self._broker.connected)
+        self.outbox.keep_latest([route.mapping for route in self._routes.all if route.rule.keep == "latest"])
         self._broker = Broker(settings.mqtt, _wanted(self._routes), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
         self._couriers = {name: self._webhook_courier(name, destination) for name, destination in settings.destinations().items()}
         self._commands = self._command_courier()
@@ -71,7 +81,11 @@ class Bridge:
             carriers = [tasks.create_task(courier.run(), name=f"courier {courier.destination}") for courier in self._all_couriers()]
             await self._listen(listeners)
             session = tasks.create_task(self._broker.run(), name="broker")
-            chores = [tasks.create_task(self._clear_away(), name="clear away"), tasks.create_task(self._keep_alive(), name="sign of life")]
+            chores = [
+                tasks.create_task(self._gatekeeper.run(), name="gates"),
+                tasks.create_task(self._clear_away(), name="clear away"),
+                tasks.create_task(self._keep_alive(), name="sign of life"),
+            ]
             ready()
             await stop.wait()
             systemd.notify("STOPPING=1")
@@ -97,8 +111,9 @@ class Bridge:
         """Return how everything does."""
         used, most = await self.outbox.size()
         oldest = await self.outbox.oldest()
-        counts, waiting = self.outbox.ledger.counts(), self.outbox.ledger.waiting()
-        names = [*self._settings.outbound, *self._settings.inbound, *sorted({*counts, *waiting} - {*self._settings.outbound, *self._settings.inbound})]
+        counts, waiting, stopped = self.outbox.ledger.counts(), self.outbox.ledger.waiting(), self._storms.now_stopped()
+        configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
+        names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
             version=__version__,
             started_at=self._started_at,
@@ -113,6 +128,8 @@ class Bridge:
             imbalance=self.outbox.ledger.imbalance(),
             full=self.outbox.full,
             unsaved=self.outbox.unsaved,
+            held=len(self.outbox.pen),
+            remembered=len(self.outbox.memories),
             commits=self.outbox.commits,
             used_bytes=used,
             max_bytes=most,
@@ -120,6 +137,7 @@ class Bridge:
             destinations=self._destination_figures(),
             mappings={
                 name: MappingFigures(
+                    stopped=name in stopped,
                     received=counts.get(name, {}).get("in", 0),
                     waiting=waiting.get(name, 0),
                     dead_letters=self.outbox.dead.get(name, 0),
@@ -151,6 +169,7 @@ class Bridge:
 
         courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=destination.concurrency)
         place = str(destination.url.text if destination.url else "")
+        courier.follow = self._replies.follow
         courier.on_disabled = lambda reason: self._disabled(name, place, reason)
         noted = json.loads(self._store.note(f"disabled {name}") or "{}")
         if noted.get("url") == place:
@@ -165,6 +184,7 @@ class Bridge:
             left_s = None if letter.expires_at is None else letter.expires_at - CLOCK.wall()
             if left_s is not None and left_s <= 0:
                 return Reply(error="expired", detail="it expired before it could be published")
+            self._storms.published(letter.content.topic)
             return await self._broker.publish(letter.content, expires_s=left_s)
 
         async def send(letter: Letter) -> Reply:
@@ -192,13 +212,10 @@ class Bridge:
         route = self._routes.named(letter.mapping)
         if route is None:
             raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        fate = next((fate for fate in fates_of(letter.content, route) if fate.destination == letter.destination), None)
-        if fate is None or not isinstance(fate.content, Event):
-            raise RenderError((fate and fate.reason) or f"the mapping does not lead to {letter.destination!r} any more")
-        return fate.content
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=CLOCK.wall())
 
     async def _listen(self, listeners: AsyncExitStack) -> None:
-        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume)
+        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume, memories=self.outbox.memories.documents)
         settings = self._settings
         if self._hooks.all:
             listening = _listening("http", settings.http.listen)
@@ -217,6 +234,7 @@ class Bridge:
 
     def _broker_changed(self) -> None:
         self._commands.allow(ready=self._broker.connected)
+        self._gatekeeper.connected(on=self._broker.connected)
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
 
     def _former_filters(self) -> list[str]:
@@ -226,11 +244,11 @@ class Bridge:
     def _subscribed(self, filters: list[str]) -> None:
         if filters != self._subscribed_before:
             self._subscribed_before = filters
-            self.outbox.remember("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
 
     def _disabled(self, destination: str, url: str, reason: str | None) -> None:
         """Keep over restarts that a destination is disabled, or that it is not any more; another URL is another destination."""
-        self.outbox.remember(f"disabled {destination}", "" if reason is None else json.dumps({"url": url, "reason": reason}))
+        self.outbox.note(f"disabled {destination}", "" if reason is None else json.dumps({"url": url, "reason": reason}))
         if reason is None:
             logger.info("resumed destination=%s", destination)
         else:
@@ -283,6 +301,10 @@ async def run(settings: Settings, state: Path, *, stop: asyncio.Event | None = N
     logger.info("stopped")
 
 
+def _new_id(kind: str) -> str:
+    return f"{kind}_{ulid(CLOCK.wall(), os.urandom(RANDOM_BYTES))}"
+
+
 def _tell_ready(ready: Callable[[], None]) -> None:
     systemd.notify("READY=1")  # not after the broker is reached: a broker that is down must not keep us from starting
     logger.info("started version=%s", __version__)
@@ -311,12 +333,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _wanted(routes: Routes) -> dict[str, Subscription]:
     """Return what to subscribe to for the mappings."""
-    filters = [(filter, route.rule.qos) for route in routes.all for filter in route.rule.topic]
-    retained = [filter for route in routes.all if route.rule.retained != "ignore" for filter in route.rule.topic]
-    return {
-        plain: Subscription(qos, any(Filter.parse(plain).covers(filter) for filter in retained))
-        for plain, qos in subscriptions(filters).items()
-    }
+    return subscriptions((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
 
 
 def _listening(what: str, address: str) -> socket.socket:

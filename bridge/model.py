@@ -18,10 +18,21 @@ class Lane(StrEnum):
 
 
 class State(StrEnum):
-    """What a letter on disk is; one that is done has no row, one in flight has no state of its own."""
+    """What a letter on disk is; one that is done has no row, one in flight has no state of its own.
 
+    One that is held waits for its gate, not for its destination.
+    """
+
+    HELD = "held"
     WAITING = "waiting"
     DEAD = "dead"
+
+
+class Priority(StrEnum):
+    """Which of a destination's letters go first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
 
 
 class Result(StrEnum):
@@ -49,22 +60,30 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One HTTP request, unsigned: signing happens at each attempt."""
+    """One HTTP request, unsigned: signing happens at each attempt.
+
+    `topic` is that of its message where a reply may be published, else empty. `parts` are the bytes that each event
+    of a batch takes in the body, `joint` what stands between them; both are empty where it is no batch.
+    """
 
     method: str
     url: str
     headers: Headers
     body: bytes
+    topic: str = ""
+    parts: tuple[int, ...] = ()
+    joint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One MQTT publish to a device."""
+    """One MQTT publish to a device; `hop` names the mappings and hooks that led to it, oldest first."""
 
     topic: str
     payload: bytes
     qos: int
     retain: bool
+    hop: str = ""
 
 
 Content = Event | Command | Message
@@ -96,6 +115,12 @@ class Letter:
     dead_at: float | None = None
     reason: str | None = None
     origin: str | None = None
+    priority: Priority = Priority.NORMAL
+
+    @property
+    def count(self) -> int:
+        """Return how many messages it carries: those of a batch, else one."""
+        return (len(self.content.parts) or 1) if isinstance(self.content, Event) else 1
 
     @property
     def size(self) -> int:

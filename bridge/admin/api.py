@@ -32,6 +32,9 @@ class Queue(Protocol):
     async def drop(self, wanted: Selection) -> int:
         """Delete them; return how many."""
 
+    async def split(self, wanted: Selection) -> int:
+        """Let each event of batches be a letter of its own; return how many come of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
@@ -41,6 +44,7 @@ class Watched:
     not_ready: Callable[[], str | None]
     queue: Queue
     resume: Callable[[str], bool]
+    memories: Callable[[], list[dict[str, Any]]]
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -101,6 +105,8 @@ class ControlSide:
             ("POST", "/queue/show"): self._show,
             ("POST", "/queue/retry"): self._retry,
             ("POST", "/queue/drop"): self._drop,
+            ("POST", "/queue/split"): self._split,
+            ("GET", "/memories"): self._memories,
             ("POST", "/resume"): self._resume,
         }
 
@@ -127,6 +133,12 @@ class ControlSide:
 
     async def _drop(self, request: Request) -> Response:
         return json_response(200, {"count": await self._watched.queue.drop(selection(_asked(request)))})
+
+    async def _split(self, request: Request) -> Response:
+        return json_response(200, {"count": await self._watched.queue.split(selection(_asked(request)))})
+
+    async def _memories(self, _request: Request) -> Response:
+        return json_response(200, self._watched.memories())
 
     async def _resume(self, request: Request) -> Response:
         return json_response(200, {"resumed": self._watched.resume(str(_asked(request).get("destination")))})

@@ -43,6 +43,7 @@ def _filters(function: Function) -> Function:
         click.option("--key", help="Of this key (by default, of this topic)."),
         click.option("--destination", help="For this destination."),
         click.option("--mapping", help="Of this mapping or hook."),
+        click.option("--held", "state", flag_value="held", help="Only what debounce and batch hold."),
         click.option("--waiting", "state", flag_value="waiting", help="Only what waits."),
         click.option("--dead", "state", flag_value="dead", help="Only dead letters."),
         json_option,
@@ -130,6 +131,21 @@ def drop(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bo
     _act(config, "drop", ids, everything=everything, as_json=as_json, asked=asked, done="dropped")
 
 
+@command.command("split")
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All batches, or all that the filters leave.")
+@_filters
+def split(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
+    """Let each event of a batch be a letter of its own, and try it now: so that one bad event spoils no others.
+
+    
+    Examples:
+      mqtthook queue split evt_01JX8Q3M5W0000000000000000
+      mqtthook queue split --all --dead --mapping climate
+    """
+    _act(config, "split", ids, everything=everything, as_json=as_json, asked=asked, done="made of batches")
+
+
 def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str) -> None:
     if ids and (everything or _given(asked)):
         raise click.UsageError("give ids, or --all with filters, not both")
@@ -141,7 +157,8 @@ def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: b
     else:
         click.echo(f"{count} {'letter' if count == 1 else 'letters'} {done}")
     if ids and not count:
-        complain(f"there is no letter {ids[0]!r} here; `mqtthook queue list` shows what there is")
+        what = "batch" if action == "split" else "letter"
+        complain(f"there is no {what} {ids[0]!r} here; `mqtthook queue list` shows what there is")
         click.get_current_context().exit(1)
 
 
@@ -159,7 +176,7 @@ def _asked(config: str | None, action: str, asked: dict[str, Any]) -> Any:
 def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
     path = settings.outbox(state())
     if not path.exists():
-        return {"count": 0} if action in ("retry", "drop") else []
+        return {"count": 0} if action in ("retry", "drop", "split") else []
     desk = Desk(path, settings.store, wall=time.time)
     wanted = selection(asked)
     actions: dict[str, Callable[[], Any]] = {
@@ -167,6 +184,7 @@ def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
         "show": lambda: [letter_document(letter) for letter in desk.select(wanted)],
         "retry": lambda: {"count": desk.retry(wanted)},
         "drop": lambda: {"count": desk.drop(wanted)},
+        "split": lambda: {"count": desk.split(wanted)},
     }
     try:
         return actions[action]()

@@ -56,6 +56,7 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         lines += ["", title(f"{'mapping':24} {'in':>8} {'waiting':>8} " + " ".join(f"{kind:>9}" for kind in kinds))]
         lines += [
             f"{name:24} {entry['received']:>8} {entry['waiting']:>8} " + " ".join(f"{entry['outcomes'][kind]:>9}" for kind in kinds)
+            + (click.style("  stopped by a storm", fg="red") if entry["stopped"] else "")
             for name, entry in figures["mappings"].items()
         ]
     return lines

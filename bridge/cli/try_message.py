@@ -5,19 +5,30 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge.cli.common import config_option, json_option, loaded, print_json, title
+from bridge.cli.common import config_option, json_option, loaded, print_json, state
+from bridge.cli.control import ask
+from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.errors import HookError
 from bridge.model import Event, Headers, Message, Reply
+from bridge.outbox.desk import Desk
+from bridge.outbox.memory import document_of, memory_of
+from bridge.rules import gates
+from bridge.rules.events import Fate, Place, Weighed, fates_of, weighed
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hook, Request, command_for, names_of
-from bridge.rules.outbound import Destination, Fate, Outbound, curl, explain_topic, fates_of
+from bridge.rules.outbound import Destination, Outbound, Route
+from bridge.rules.showing import curl, explain_topic, message_of
 from bridge.rules.signing import sign
+from bridge.rules.units import duration_text
+
+LIVE = "live"
 
 
 @click.command("try")
@@ -25,59 +36,120 @@ from bridge.rules.signing import sign
 @click.option("--payload", default="", help="Its payload; @FILE reads a file, - standard input.")
 @click.option("--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="Its QoS.")
 @click.option("--retained", is_flag=True, help="As if the broker replayed it.")
+@click.option("--message", metavar="JSON", help="Instead: a line of `mqtthook listen --json`; @FILE reads a file, - standard input.")
+@click.option("--state", "given_state", is_flag=False, flag_value=LIVE, metavar="[JSON]", help="With what the gates remember now, or what an earlier try printed as `state`.")
 @click.option("--hook", help="Try a hook instead: its name.")
 @click.option("--body", default="", metavar="FILE", help="What is posted to it: a file, - for standard input, or the text itself.")
 @click.option("--send", is_flag=True, help="Really send the requests, once each, without the outbox.")
 @json_option
 @config_option
-def command(topic: str | None, hook: str | None, payload: str, body: str, config: str | None, as_json: bool, send: bool, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
+def command(config: str | None, as_json: bool, hook: str | None, body: str, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
     """Show what would become of a message, or of a request to a hook. Nothing is sent without --send.
 
     \b
     Examples:
       mqtthook try --topic zigbee2mqtt/hall/motion --payload '{"occupancy": true, "battery": 80}'
+      mqtthook try --topic zigbee2mqtt/hall/motion --payload '{"occupancy": true}' --state
+      mqtthook listen --count 1 --json | mqtthook try --message -
       mqtthook try --hook hall-light --body '{"state": "on"}'
     """
-    if (topic is None) == (hook is None):
-        raise click.UsageError("give one of --topic and --hook")
+    if sum(given is not None for given in (more["topic"], more["message"], hook)) != 1:
+        raise click.UsageError("give one of --topic, --message and --hook")
     settings = loaded(config).settings
-    if hook is not None:
-        tried = _tried_hook(settings, hook, _body(body))
-    else:
-        message = Message(topic=str(topic), payload=_data(payload), qos=more["qos"], retained=more["retained"], received_at=time.time())
-        tried = _tried_message(settings, message, send=send)
+    tried = _tried_hook(settings, hook, _body(body)) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
     if as_json:
         print_json(tried)
     else:
-        for line in _lines(tried):
+        for line in lines(tried):
             click.echo(line)
     if any(entry.get("error") for entry in tried["mappings"]):
         sys.exit(1)
 
 
-def _tried_message(settings: Settings, message: Message, *, send: bool) -> dict[str, Any]:
-    routes = settings.routes()
-    taking = {route.mapping: fates_of(message, route) for route in routes.of(message.topic)}
+# --- what is tried ---
+
+
+def _message(*, topic: str | None, payload: str, qos: int, retained: bool, message: str | None) -> Message:
+    if message is None:
+        return Message(topic=str(topic), payload=_data(payload), qos=qos, retained=retained, received_at=time.time())
+    try:
+        return message_of(json.loads(_data(message)), received_at=time.time())
+    except (ValueError, KeyError, TypeError) as exc:
+        raise click.BadParameter(f"--message: this is no message as `mqtthook listen --json` prints one: {exc}") from exc
+
+
+def _memories(settings: Settings, given: str | None) -> dict[Place, gates.Memory]:
+    """Return what the gates remember: nothing, what the bridge does now, or what was given."""
+    if given is None:
+        return {}
+    if given != LIVE:
+        return _parsed(_data(given))
+    found = ask(settings.control_socket(state()), "GET", "/memories")
+    return dict(map(memory_of, _stored(settings) if found is None else found))
+
+
+def _stored(settings: Settings) -> list[dict[str, Any]]:
+    path = settings.outbox(state())
+    if not path.exists():
+        return []
+    desk = Desk(path, settings.store, wall=time.time)
+    try:
+        return desk.memories()
+    finally:
+        desk.close()
+
+
+def _parsed(given: bytes) -> dict[Place, gates.Memory]:
+    try:
+        return dict(map(memory_of, json.loads(given)))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise click.BadParameter(f"--state: this is no `state` as `mqtthook try --json` prints one: {exc}") from exc
+
+
+def _tried_message(settings: Settings, message: Message, memories: Mapping[Place, gates.Memory], *, send: bool) -> dict[str, Any]:
+    routes, now = settings.routes(), time.time()
+    taking = {route.mapping: route for route in routes.of(message.topic)}
     entries: list[dict[str, Any]] = []
+    learnt = dict(memories)
     for name, rule in settings.outbound.items():
         if name not in taking:
             entries.append({"mapping": name, "takes": False, "reason": _why_not(rule, message.topic)})
-        entries += [_entry(fate, settings.destinations()[fate.destination], send=send) for fate in taking.get(name, ())]
-    return {"topic": message.topic, "mappings": entries}
+            continue
+        found = weighed(message, taking[name], now=now, wall=now, recall=lambda place: memories.get(place, gates.NOTHING))
+        learnt |= found.learnt
+        entries += _entries(found, send=send)
+    return {"topic": message.topic, "mappings": entries, "state": [document_of(place, memory) for place, memory in learnt.items()]}
 
 
-def _entry(fate: Fate, destination: Destination, *, send: bool) -> dict[str, Any]:
+def _entries(found: Weighed, *, send: bool) -> Iterator[dict[str, Any]]:
+    for fate in fates_of(found, new_id=_new_id):
+        yield _entry(fate, found.route, send=send)
+
+
+def _entry(fate: Fate, route: Route, *, send: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {"mapping": fate.mapping, "destination": fate.destination, "takes": True}
     if not isinstance(fate.content, Event):
-        return entry | {"reason": fate.reason, "error": fate.content is not None}
-    id = "evt_" + ulid(time.time(), os.urandom(RANDOM_BYTES))
-    signed = sign(destination.sign, destination.signing_keys(), id=id, now=time.time(), body=fate.content.body)
-    entry |= {"key": fate.key, "request": _request(fate.content, signed), "curl": curl(fate.content, signed)}
+        return entry | {"outcome": fate.result, "reason": fate.reason, "error": fate.content is not None}
+    destination = route.destinations[fate.destination]
+    signed = sign(destination.sign, destination.signing_keys(), id=fate.id, now=time.time(), body=fate.content.body)
+    entry |= {"key": fate.key, "request": _request(fate.content, signed), "curl": curl(fate.content, signed), "then": list(_then(route.rule))}
     if send:
         reply = asyncio.run(_sent(fate.content, signed, destination))
         entry["sent"] = {"status": reply.status, "took_s": round(reply.took_s, 3), "body": reply.body.decode("utf-8", "replace"), "error": reply.detail if reply.error else None}
         entry["error"] = reply.status is None or reply.status >= 300
     return entry
+
+
+def _then(rule: Outbound) -> Iterator[str]:
+    """Yield what else happens to an event before or after it goes."""
+    if rule.debounce is not None:
+        yield f"debounce: it goes once its key is quiet for {duration_text(rule.debounce)}, at the latest after {duration_text(rule.longest_hold_s)}"
+    if rule.cooldown is not None:
+        yield f"cooldown: the next of its key within {duration_text(rule.cooldown)} makes no event"
+    if rule.batch is not None:
+        yield f"batch: it goes in a list of up to {rule.batch.size}, at the latest after {duration_text(rule.batch.wait)}"
+    if rule.reply is not None:
+        yield f"reply: the answer is published to {rule.reply.topic.text}"
 
 
 async def _sent(event: Event, signed: Headers, destination: Destination) -> Reply:
@@ -90,7 +162,7 @@ async def _sent(event: Event, signed: Headers, destination: Destination) -> Repl
 def _tried_hook(settings: Settings, name: str, body: bytes) -> dict[str, Any]:
     hook = next((hook for hook in settings.hooks().all if hook.name == name), None)
     if hook is None:
-        raise click.UsageError(f"there is no hook {name!r}; known: {', '.join(settings.inbound) or 'none'}")
+        raise click.UsageError(f"there is no hook {name!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
     entry: dict[str, Any] = {"mapping": name, "takes": True, "path": f"/{hook.pattern.text}", "verify": hook.verify.scheme}
     try:
         entry |= _published(hook, body)
@@ -137,34 +209,5 @@ def _file(path: Path) -> bytes:
         raise click.BadParameter(f"{path}: {exc.strerror}") from exc
 
 
-def _lines(tried: dict[str, Any]) -> list[str]:
-    if not tried["mappings"]:
-        return ["there are no mappings in this config yet"]
-    return [line for entry in tried["mappings"] for line in _entry_lines(entry)]
-
-
-def _entry_lines(entry: dict[str, Any]) -> list[str]:
-    name = title(entry["mapping"])
-    if "reason" in entry:
-        word = click.style("error", fg="red") if entry.get("error") else click.style("no   ", fg="yellow")
-        return [f"{word} {name}: {entry['reason']}"]
-    lines = [f"{click.style('yes  ', fg='green')} {name}" + (f" -> {entry['destination']}" if entry.get("destination", entry["mapping"]) != entry["mapping"] else "")]
-    if "publish" in entry:
-        publish = entry["publish"]
-        how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"
-        return [*lines, f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}"]
-    request = entry["request"]
-    lines.append(f"      {request['method']} {request['url']}")
-    lines += [f"      {header}: {value}" for header, value in request["headers"].items()]
-    lines += ["", *(f"      {line}" for line in _pretty(request["body"])), "", f"      {entry['curl']}"]
-    if "sent" in entry:
-        sent = entry["sent"]
-        lines.append(f"      {title('answer')} {sent['status'] if sent['error'] is None else sent['error']} after {sent['took_s']} s {sent['body'][:200]}")
-    return lines
-
-
-def _pretty(body: str) -> list[str]:
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False).splitlines()
-    except ValueError:
-        return body.splitlines() or ["(empty)"]
+def _new_id() -> str:
+    return "evt_" + ulid(time.time(), os.urandom(RANDOM_BYTES))

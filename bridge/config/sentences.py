@@ -42,8 +42,6 @@ def sentence(error: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ..
         return path, _unknown_key(path, model)
     if kind == "value_error":
         return _placed(path, str(context.get("error", error["msg"])), model)
-    if kind == "string_pattern_mismatch":
-        return path, f"{_shown(path, error['input'])} is not of the expected form"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         return path, "expected a table"  # what stands there instead may hold a secret
     expected = _EXPECTED.get(kind)

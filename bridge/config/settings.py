@@ -12,7 +12,9 @@ from bridge.edges.http_settings import HttpSettings
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
+from bridge.rules.expressions import unknown_names
 from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
 
@@ -45,7 +47,7 @@ class Settings(Slice):
 
     def destinations(self) -> dict[str, Destination]:
         """Return every destination that a mapping leads to, by name; one written inline has its mapping's name."""
-        return {name: destination for route in self.routes().all for name, destination in route.destinations.items()}
+        return {name: to for mapping, rule in self.outbound.items() if rule.enabled for name, to in self._destinations_of(mapping, rule).items()}
 
     def hooks(self) -> Hooks:
         """Return the inbound mappings with their keys."""
@@ -78,6 +80,26 @@ class Settings(Slice):
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+
+        yield from self._loop_warnings()
+
+    def _loop_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield each way on which what goes out may come back."""
+        for way in loops(self._places()):
+            first, *rest = way
+            on = ", ".join(f"{place.kind}.{place.name}" for place in rest)
+            what = f"then {on}, and back" if on else "it leads to itself"
+            yield (first.kind, first.name), f"this may be a loop: {what}; the bridge cuts what comes back to it, but a device may not tell where it came from"
+
+    def _places(self) -> Iterator[Place]:
+        paths = {name: hook.pattern(name) for name, hook in self.inbound.items() if hook.enabled}
+        for name, rule in self.outbound.items():
+            if rule.enabled:
+                urls = [to.url.text for to in self._destinations_of(name, rule).values() if to.url is not None]
+                hooks = tuple(hook for url in urls for hook in own_hooks(url, listen=self.http.listen, paths=paths))
+                yield Place(name=name, kind="outbound", filters=rule.topic, hooks=hooks, topic=rule.reply.topic.text if rule.reply else None)
+        for name in paths:
+            yield Place(name=name, kind="inbound", topic=self.inbound[name].topic.text)
 
     def _destinations_of(self, name: str, rule: Outbound) -> dict[str, Destination]:
         return {to: self.destination[to] for to in rule.to} if rule.to else {name: rule}
@@ -112,6 +134,15 @@ class Settings(Slice):
                 if to not in self.destination:
                     known = ", ".join(self.destination) or "none is written yet"
                     yield ("outbound", name, "to"), f"there is no [destination.{to}]; known: {known}"
+                elif problem := self._unknown_in(self.destination[to], rule):
+                    yield ("destination", to), f"{problem} (used by outbound.{name})"
+            if rule.reply is not None and rule.reply.topic.names == set() and any(overlaps(filter, rule.reply.topic.text) for filter in rule.topic):
+                yield ("outbound", name, "reply", "topic"), f"a loop: {rule.reply.topic.text!r} is a topic that the mapping itself takes"
+
+    def _unknown_in(self, destination: Destination, rule: Outbound) -> str | None:
+        sources = {"url": destination.url, "method": destination.method} | {f"headers.{name}": value for name, value in destination.headers.items()}
+        known = {*rule.names, *rule.captures}
+        return next((f"{field}: {problem}" for field, source in sources.items() if source is not None and (problem := unknown_names(source.names, known))), None)
 
     def _name_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, rule in self.outbound.items():

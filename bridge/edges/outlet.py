@@ -23,7 +23,6 @@ MAX_RESPONSE = 64 * 1024  # bytes of an answer that are read; more than any rece
 CONNECT_S = 5.0  # of the time that the whole may take
 MAX_IDLE_S = 4.0  # less than the 5 s after which Node's server and others close an idle connection
 URLS = 256  # parsed URLs that are kept; a house has a few dozen
-KEPT_HEADERS = ("retry-after", "webhook-delivery", "content-type", "location")
 
 
 class Outlet:
@@ -59,7 +58,7 @@ class Outlet:
                 middlewares=() if event.method == "POST" else (_once,),
             )
             async with request as response:
-                headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+                headers = {name.lower(): value for name, value in response.headers.items()}
                 # The status is the answer: a body that drips or breaks off takes nothing of it back.
                 with suppress(aiohttp.ClientError, TimeoutError, OSError):
                     body = await _bounded(response.content)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bridge.errors import RenderError
-from bridge.model import Lane, Letter, Outcome, Reply, Verdict
+from bridge.model import Lane, Letter, Outcome, Priority, Reply, Verdict
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.window import Fetch, Window
 
@@ -41,7 +41,8 @@ class Courier:
         self.lane, self.destination = lane, destination
         self._outbox, self._clock, self._send, self._judge = outbox, clock, send, judge
         self._concurrency = concurrency
-        self._window = Window(backlog=outbox.register(lane, destination, self))
+        backlog = outbox.register(lane, destination, self)
+        self._windows = {priority: Window(backlog=backlog) for priority in Priority}  # the high one first
         self._wake = asyncio.Event()
         self._flights: set[asyncio.Task[None]] = set()
         self._paused_until = 0.0
@@ -50,6 +51,7 @@ class Courier:
         self.failures = 0
         self.disabled: str | None = None
         self.on_disabled: Callable[[str | None], None] = lambda _: None
+        self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
 
     # --- as the outbox sees it ---
 
@@ -61,20 +63,25 @@ class Courier:
     def offer(self, letter: Letter) -> bool:
         """Take a new letter into memory and return True, or leave it to the disk and return False."""
         self._wake.set()
-        return self._window.offer(letter)
+        return self._windows[letter.priority].offer(letter)
 
     def holds(self, seq: int) -> bool:
         """Return True if that letter is in memory here, False if not."""
-        return self._window.holds(seq)
+        return any(window.holds(seq) for window in self._windows.values())
 
     def discard(self, numbers: set[int]) -> set[int]:
         """Forget letters that a person dropped, but for those in flight; return the latter."""
-        return self._window.discard(numbers)
+        return set[int]().union(*(window.discard(numbers) for window in self._windows.values()))
+
+    def withdraw(self, letter: Letter, seq: int) -> bool:
+        """Forget the letter of that number, of the same key and priority as *letter*; return False if it is in flight."""
+        return self._windows[letter.priority].withdraw(letter.key, seq)
 
     def look_again(self) -> None:
         """Look at the disk again, and let everything be due now; resume if the destination was disabled."""
-        self._window.wake_all()
-        self._window.rescan()
+        for window in self._windows.values():
+            window.wake_all()
+            window.rescan()
         self.resume()
 
     # --- as people and the program see it ---
@@ -111,13 +118,17 @@ class Courier:
     def _start(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
         if self._ready and self.disabled is None and now >= self._paused_until:
-            while len(self._flights) < self._concurrency and (letter := self._window.next(now)) is not None:
+            while len(self._flights) < self._concurrency and (letter := self._next(now)) is not None:
                 if self._has_expired(letter):
                     self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
                 else:
                     self._fly(tasks, self._carry(letter), letter.id)
-        if (fetch := self._window.wish()) is not None:
-            tasks.create_task(self._fetch(fetch), name=f"fetch for {self.destination}")
+        for priority, window in self._windows.items():
+            if (fetch := window.wish()) is not None:
+                tasks.create_task(self._fetch(priority, fetch), name=f"fetch for {self.destination}")
+
+    def _next(self, now: float) -> Letter | None:
+        return next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
 
     def _fly(self, tasks: asyncio.TaskGroup, carrying: Coroutine[None, None, None], id: str) -> None:
         flight = tasks.create_task(carrying, name=f"letter {id}")
@@ -128,15 +139,17 @@ class Courier:
         self._flights.discard(flight)
         self._wake.set()
 
-    async def _fetch(self, fetch: Fetch) -> None:
-        letters, exhausted = await self._outbox.fetch(self.lane, self.destination, fetch)
-        self._window.fetched(fetch, letters, exhausted=exhausted, now=self._clock.monotonic(), wall=self._clock.wall())
+    async def _fetch(self, priority: Priority, fetch: Fetch) -> None:
+        letters, exhausted = await self._outbox.fetch((self.lane, self.destination, priority), fetch)
+        self._windows[priority].fetched(fetch, letters, exhausted=exhausted, now=self._clock.monotonic(), wall=self._clock.wall())
         self._wake.set()
 
     async def _carry(self, letter: Letter) -> None:
         try:
             reply = await self._send(letter)
             outcome = self._judge(letter, reply, self._clock.wall(), self._clock.chance())
+            if self.follow is not None and outcome.verdict is Verdict.DELIVERED:
+                await self.follow(letter, reply)
         except RenderError as exc:
             outcome = Outcome(verdict=Verdict.DEAD, reason=str(exc))
         except Exception as exc:  # a poison event must end itself, not its courier
@@ -148,9 +161,9 @@ class Courier:
         self._outbox.record(letter, outcome)
         now = self._clock.monotonic()
         if outcome.verdict is Verdict.RETRY:
-            self._window.rest(letter, now + outcome.delay_s)
+            self._windows[letter.priority].rest(letter, now + outcome.delay_s)
         else:
-            self._window.done(letter)
+            self._windows[letter.priority].done(letter)
         if outcome.pause_s is not None:
             self._paused_until = max(self._paused_until, now + outcome.pause_s)
         if outcome.disable:
@@ -188,7 +201,7 @@ class Courier:
     def _next_at(self) -> float | None:
         if not self._ready or self.disabled is not None or len(self._flights) >= self._concurrency:
             return None
-        rest_at = self._window.next_at()
+        rest_at = min((at for window in self._windows.values() if (at := window.next_at()) is not None), default=None)
         if self._paused_until > self._clock.monotonic():
             return self._paused_until
         return rest_at

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bridge.model import Letter, Result, State
 from bridge.outbox.ledger import Ledger
+from bridge.outbox.memory import Memories
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Selection, Store
 
@@ -29,25 +31,38 @@ class Desk:
         """Let them be due when the daemon starts, dead ones as if they came now; return how many."""
         numbers = self._store.numbers(wanted)
         ledger = self._ledger()
-        for (_, _, mapping), count in self._store.revive(numbers, self._wall()).items():
-            ledger.received(mapping, count)
+        for (_, _, mapping), revived in self._store.revive(numbers, self._wall()).items():
+            ledger.received(mapping, revived.messages)
         hastened = self._store.hasten(numbers)
         self._store.save_counts(ledger.take())
-        return sum(hastened.values())
+        return sum(found.letters for found in hastened.values())
+
+    def split(self, wanted: Selection) -> int:
+        """Let each event of the batches that are meant be a letter of its own; return how many come of it."""
+        ledger = self._ledger()
+        made, revived = self._store.split(self._store.numbers(wanted), self._store.last_seq(), self._wall())
+        for (_, _, mapping), found in revived.items():
+            ledger.received(mapping, found.messages)
+        self._store.save_counts(ledger.take())
+        return made
 
     def drop(self, wanted: Selection) -> int:
         """Delete them; return how many."""
         numbers = self._store.numbers(wanted)
         ledger = self._ledger()
-        waiting = self._store.drop(numbers, State.WAITING)
-        for (_, _, mapping), count in waiting.items():
-            ledger.ended(mapping, Result.DROPPED, count)
-        dead = self._store.drop(numbers, State.DEAD)
+        for state in (State.WAITING, State.HELD):
+            for (_, _, mapping), dropped in self._store.drop(numbers, state).items():
+                ledger.ended(mapping, Result.DROPPED, dropped.messages)
+        self._store.drop(numbers, State.DEAD)
         self._store.save_counts(ledger.take())
-        return sum(waiting.values()) + sum(dead.values())
+        return len(numbers)
+
+    def memories(self) -> list[dict[str, Any]]:
+        """Return what gates remembered when the daemon ended."""
+        return Memories(self._store.memories(), now=self._wall()).documents()
 
     def _ledger(self) -> Ledger:
         waiting: dict[str, int] = {}
-        for (_, _, mapping), count in self._store.waiting_counts().items():
-            waiting[mapping] = waiting.get(mapping, 0) + count
+        for (_, _, mapping), found in self._store.waiting_counts().items():
+            waiting[mapping] = waiting.get(mapping, 0) + found.messages
         return Ledger(self._store.counts(), waiting)

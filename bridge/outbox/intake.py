@@ -9,15 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.errors import HookError, SignatureError, StoreFull
-from bridge.model import Answer, Command, Letter, Message, Result
+from bridge.model import Answer, Command, Message, Result
 from bridge.outbox.courier import Clock
+from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import Receipt
+from bridge.outbox.storms import Storms
 from bridge.rules.answers import Response, json_response, problem
-from bridge.rules.ids import RANDOM_BYTES, ulid
-from bridge.rules.inbound import Hook, Hooks, Request, command_for, names_of, queued
+from bridge.rules.events import Fate, Weighed, fates_of, letter_of
+from bridge.rules.inbound import Hook, Hooks, Request, command_for, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
-from bridge.rules.outbound import Fate, Route, Routes, fates_of, letter_of
+from bridge.rules.outbound import Route, Routes
 from bridge.rules.signing import Evidence, verify
 
 logger = logging.getLogger(__name__)
@@ -39,8 +41,10 @@ class Counters:
 class MessageIntake:
     """Takes in what the broker sends."""
 
-    def __init__(self, outbox: Outbox, routes: Routes, *, clock: Clock, chance_bytes: Callable[[int], bytes]) -> None:
-        self._outbox, self.routes, self._clock, self._chance_bytes = outbox, routes, clock, chance_bytes
+    def __init__(self, outbox: Outbox, gatekeeper: Gatekeeper, routes: Routes, *, storms: Storms, new_id: Callable[[], str], is_pressed: Callable[[], bool]) -> None:
+        """Prepare it; *is_pressed* tells when the broker has given us so much unacknowledged that it may soon give no more."""
+        self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
+        self._new_id, self._is_pressed = new_id, is_pressed
         self.counters = Counters()
 
     def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
@@ -50,28 +54,55 @@ class MessageIntake:
         if not routes:
             self.counters.unmatched += 1
             return
-        letters: list[Letter] = []
         for route in routes:
-            for fate in _fates(message, route):
-                if fate.content is None:
-                    self._outbox.passed(fate.mapping, Result.FILTERED)
-                    logger.debug("filtered mapping=%s topic=%r reason=%s", fate.mapping, message.topic, fate.reason)
-                elif message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
-                    self._outbox.passed(fate.mapping, Result.DROPPED)
-                    logger.error("dropped mapping=%s topic=%r reason='the outbox is full, and the message came at QoS 0'", fate.mapping, message.topic)
-                else:
-                    letters.append(letter_of(fate, id=self._id(), created_at=message.received_at, origin=mark))
-        self._outbox.put(letters, receipt)
+            self._take_for(route, message, receipt, mark)
+        if self._outbox.pen.unsaved and self._is_pressed():
+            self._outbox.save_held()
 
-    def _id(self) -> str:
-        return "evt_" + ulid(self._clock.wall(), self._chance_bytes(RANDOM_BYTES))
+    def _take_for(self, route: Route, message: Message, receipt: Receipt, mark: str | None) -> None:
+        if self._storms.stopped(route.mapping, message.topic):
+            self._end(route, Result.DROPPED)
+            return
+        if message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
+            self._end(route, Result.DROPPED)
+            logger.error("dropped mapping=%s topic=%r reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic)
+            return
+        found, fates = self._fates(message, route)
+        if found is not None:
+            self._gatekeeper.learn(found)
+        if fates and fates[0].content is None:
+            self._end(route, fates[0].result or Result.FILTERED)
+            logger.debug("%s mapping=%s topic=%r reason=%s", fates[0].result, route.mapping, message.topic, fates[0].reason)
+            return
+        letters = [letter_of(fate, created_at=message.received_at, origin=mark) for fate in fates]
+        if found is None:
+            self._outbox.put(letters, receipt)
+        else:
+            self._gatekeeper.passed(found, letters, receipt)
+
+    def _fates(self, message: Message, route: Route) -> tuple[Weighed | None, list[Fate]]:
+        try:
+            found = self._gatekeeper.weighed(message, route)
+            return found, fates_of(found, new_id=self._new_id)
+        except Exception as exc:  # a message that breaks its mapping must be seen, and must not stop the others
+            logger.exception("poison message mapping=%s topic=%r", route.mapping, message.topic)
+            reason = f"{type(exc).__name__} in the mapping"
+            return None, [
+                Fate(mapping=route.mapping, destination=name, id=self._new_id(), key=message.topic, content=message, result=Result.DEAD, reason=reason)
+                for name in route.destinations
+            ]
+
+    def _end(self, route: Route, result: Result) -> None:
+        """Count a message that makes no event, once for each destination that would have got one."""
+        for _ in route.destinations:
+            self._outbox.passed(route.mapping, result)
 
 
 class RequestIntake:
     """Takes in what is posted to the hooks."""
 
-    def __init__(self, outbox: Outbox, hooks: Hooks, *, clock: Clock, chance_bytes: Callable[[int], bytes], is_connected: Callable[[], bool]) -> None:
-        self._outbox, self.hooks, self._clock, self._chance_bytes = outbox, hooks, clock, chance_bytes
+    def __init__(self, outbox: Outbox, hooks: Hooks, *, clock: Clock, new_id: Callable[[], str], is_connected: Callable[[], bool]) -> None:
+        self._outbox, self.hooks, self._clock, self._new_id = outbox, hooks, clock, new_id
         self._is_connected = is_connected
         self.counters = Counters()
 
@@ -90,9 +121,9 @@ class RequestIntake:
         return await self._command(hook, request, sender_id)
 
     async def _command(self, hook: Hook, request: Request, sender_id: str | None) -> Response:
-        id = sender_id or "cmd_" + ulid(self._clock.wall(), self._chance_bytes(RANDOM_BYTES))
+        id = sender_id or self._new_id()
         try:
-            command = command_for(hook, names_of(hook, request), request.body)
+            command = command_for(hook, names_of(hook, request), request.body, hop=hop_of(hook, request))
         except HookError as exc:
             self._outbox.passed(hook.name, Result.DROPPED)
             logger.warning("refused hook=%s id=%s status=%d reason=%r", hook.name, id, exc.status, exc.detail)
@@ -116,15 +147,6 @@ class RequestIntake:
             self._outbox.passed(hook.name, Result.COALESCED)
             logger.info("repeated hook=%s id=%s status=%d", hook.name, id, answer.status)
         return answer
-
-
-def _fates(message: Message, route: Route) -> list[Fate]:
-    try:
-        return fates_of(message, route)
-    except Exception as exc:  # a message that breaks its mapping must be seen, and must not stop the others
-        logger.exception("poison message mapping=%s topic=%r", route.mapping, message.topic)
-        reason = f"{type(exc).__name__} in the mapping"
-        return [Fate(mapping=route.mapping, destination=name, key=message.topic, content=message, reason=reason) for name in route.destinations]
 
 
 def _written(answer: Answer) -> Response:

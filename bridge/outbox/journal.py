@@ -1,7 +1,7 @@
 """The journal: gathers what has to be written, and commits it in groups on the store's one thread.
 
 What is lost by waiting decides how long a change may wait: a letter that nobody has delivered a tenth of a
-second, what costs only a duplicate a second, counts alone a minute. Where the outbox is full, what could
+second, what costs only a duplicate a second, counts and what gates remember a minute. Where the outbox is full, what could
 not be written stays here and is tried again; nothing is forgotten.
 """
 
@@ -10,12 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, TypeVarTuple
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Letter
 from bridge.outbox.ledger import Ledger
+from bridge.outbox.memory import Memories
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.store import Changes, Store
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 GROUP = 16  # unsaved letters that are worth a commit: most of Mosquitto's window of 20
 GROUP_S = 0.1  # the longest that a letter stays unsaved and undelivered
 LAZY_S = 1.0  # for what costs only a duplicate if it is lost: completions, rescheduling
-LEDGER_S = 60.0  # promise 6: counts alone are written at most once a minute
+LEDGER_S = 60.0  # promise 6: counts and memories alone are written at most once a minute
 FULL_RETRY_S = 1.0  # how soon a full outbox is tried again
 
 T = TypeVar("T")
@@ -35,27 +36,28 @@ Ts = TypeVarTuple("Ts")
 class Entry:
     """A letter that is not on disk yet.
 
-    `receipt` is settled once it is safe. One that is `held_back` goes to its courier only after its commit;
+    `receipts` are settled once it is safe. One that is `held_back` goes to its courier only after its commit;
     `saved` is for who waits for that commit, and is told if the outbox is full.
     """
 
     letter: Letter
     since: float
-    receipt: Receipt | None = None
+    receipts: list[Receipt] = field(default_factory=list)
     held_back: bool = False
     saved: asyncio.Future[None] | None = None
 
     def settle(self) -> None:
         """Note that it is safe."""
-        if self.receipt is not None:
-            self.receipt.settle()
-            self.receipt = None
+        for receipt in self.receipts:
+            receipt.settle()
+        self.receipts = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Whom the journal tells: of what is on disk now, of what was refused, and that room is needed."""
+    """Whom the journal tells: that a commit begins, what is on disk now, what was refused, and that room is needed."""
 
+    begins: Callable[[], None]
     saved: Callable[[Changes, Iterable[Entry]], None]
     refused: Callable[[Entry], None]
     make_room: Callable[[], Awaitable[bool]]
@@ -64,8 +66,8 @@ class Told:
 class Journal:
     """What is not written yet, and when it will be."""
 
-    def __init__(self, store: Store, ledger: Ledger, *, monotonic: Callable[[], float], told: Told) -> None:
-        self._store, self._ledger, self._monotonic, self._told = store, ledger, monotonic, told
+    def __init__(self, store: Store, ledger: Ledger, memories: Memories, *, monotonic: Callable[[], float], told: Told) -> None:
+        self._store, self._ledger, self._memories, self._monotonic, self._told = store, ledger, memories, monotonic, told
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -75,6 +77,7 @@ class Journal:
         self._urgent = False
         self._lazy_at: float | None = None
         self._ledger_at: float | None = None
+        self._written_at = -LEDGER_S
         self._not_before = 0.0
         self.full = False
         self.commits = 0
@@ -92,14 +95,28 @@ class Journal:
         elif len(self._entries) == 1:
             self._wake.set()
 
-    def end(self, letter: Letter) -> None:
-        """Write that a letter is done; one that was never written never has to be."""
-        if (entry := self._entries.pop(letter.seq, None)) is not None:
+    def end(self, seq: int) -> None:
+        """Write that the letter of that number is done; one that was never written never has to be."""
+        if (entry := self._entries.pop(seq, None)) is not None:
             entry.settle()
             return
+        self._changes.letters.pop(seq, None)
+        self._changes.gone.add(seq)
+        self._take_time()
+
+    def take_back(self, letter: Letter) -> list[Receipt]:
+        """Let a letter be on disk no more, as another takes its place; return the receipts that now wait for that one."""
+        if (entry := self._entries.pop(letter.seq, None)) is not None:
+            receipts, entry.receipts = entry.receipts, []
+            return receipts
         self._changes.letters.pop(letter.seq, None)
         self._changes.gone.add(letter.seq)
         self._take_time()
+        if (entry := self._writing[1].get(letter.seq)) is None:
+            return []
+        for receipt in entry.receipts:  # its commit is under way, and may still fail
+            receipt.add()
+        return list(entry.receipts)
 
     def update(self, letter: Letter) -> None:
         """Write what became of a letter that stays."""
@@ -137,6 +154,13 @@ class Journal:
             self._ledger_at = self._monotonic() + LEDGER_S
             self._wake.set()
 
+    def remember(self) -> None:
+        """Write what gates remember: soon after a minute without any write, else when that minute is over."""
+        due_at = max(self._monotonic() + LAZY_S, self._written_at + LEDGER_S)
+        if self._ledger_at is None or due_at < self._ledger_at:
+            self._ledger_at = due_at
+            self._wake.set()
+
     def hurry(self) -> None:
         """Commit as soon as the one under way is done."""
         self._urgent = True
@@ -172,6 +196,8 @@ class Journal:
     async def flush(self) -> None:
         """Commit all that there is to write; where the outbox is full, make what room can be made."""
         async with self._lock:
+            if self._memories.changed:
+                self._told.begins()
             changes, entries = self._taken()
             if not changes:
                 return
@@ -206,13 +232,13 @@ class Journal:
         entries, self._entries = self._entries, {}
         changes.letters.update((seq, entry.letter) for seq, entry in entries.items())
         # Taken in the same breath as the letters: what is on disk adds up at every commit.
-        changes.counts = self._ledger.take()
+        changes.counts, changes.memories = self._ledger.take(), self._memories.take()
         self._urgent, self._lazy_at, self._ledger_at = False, None, None
         return changes, entries
 
     def _written(self, changes: Changes, entries: dict[int, Entry]) -> None:
         self.commits += 1
-        self._not_before = 0.0
+        self._not_before, self._written_at = 0.0, self._monotonic()
         if self.full:
             self.full = False
             logger.info("outbox has room again")
@@ -228,6 +254,8 @@ class Journal:
             self.full = True
             logger.error("%s; messages stay with the broker, hooks answer 503, deliveries go on", exc)
         self._ledger.put_back(changes.counts)
+        self._memories.put_back(changes.memories)
+        changes.memories = {}
         newer, self._changes = self._changes, changes
         for seq, entry in entries.items():
             self._changes.letters.pop(seq, None)

@@ -9,18 +9,21 @@ Everything but the commits runs on the loop; when and how they are made is the j
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
 from bridge.errors import StoreFull
-from bridge.model import Answer, Lane, Letter, Outcome, Reply, Result, State, Verdict
+from bridge.model import Answer, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.ledger import Ledger
+from bridge.outbox.memory import Memories
+from bridge.outbox.newest import Newest
+from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Selection, Store
+from bridge.outbox.store import Changes, Selection, Store, Tally
 from bridge.outbox.window import Fetch
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
@@ -47,6 +50,9 @@ class Receiver(Protocol):
     def discard(self, numbers: set[int]) -> set[int]:
         """Forget letters, but for those in flight; return the latter."""
 
+    def withdraw(self, letter: Letter, seq: int) -> bool:
+        """Forget the letter of that number, of the same key and priority as *letter*; return False if it is in flight."""
+
     def look_again(self) -> None:
         """Look at the disk again, and let everything be due now."""
 
@@ -66,14 +72,18 @@ class Outbox:
         self.dead = store.dead_counts()
         self.origins = frozenset(store.origins(ORIGINS))
         self.ledger = self._opened_ledger()
-        self._journal = Journal(store, self.ledger, monotonic=monotonic, told=Told(saved=self._saved, refused=self._refused, make_room=self._make_room))
+        self.memories = Memories(store.memories(), now=wall())
+        told = Told(begins=self.save_held, saved=self._saved, refused=self._refused, make_room=self._make_room)
+        self._journal = Journal(store, self.ledger, self.memories, monotonic=monotonic, told=told)
+        self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
+        self._newest = Newest()
         self._bury_begun()
 
     def _opened_ledger(self) -> Ledger:
         by_mapping: dict[str, int] = {}
-        for (lane, destination, mapping), count in self._store.waiting_counts().items():
-            by_mapping[mapping] = by_mapping.get(mapping, 0) + count
-            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + count
+        for (lane, destination, mapping), found in self._store.waiting_counts().items():
+            by_mapping[mapping] = by_mapping.get(mapping, 0) + found.messages
+            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + found.messages
         ledger = Ledger(self._store.counts(), by_mapping)
         if imbalance := ledger.imbalance():
             logger.error("ledger does not add up: the last run lost count imbalance=%d", imbalance)
@@ -99,7 +109,7 @@ class Outbox:
     @property
     def unsaved(self) -> int:
         """Return how many letters are in memory only."""
-        return len(self._journal)
+        return len(self._journal) + self.pen.unsaved
 
     @property
     def full(self) -> bool:
@@ -129,9 +139,55 @@ class Outbox:
             if letter.state is State.DEAD:
                 letter = self._dead(letter, letter.reason or "")
                 logger.warning("dead event=%s mapping=%s destination=%s reason=%r", letter.id, letter.mapping, letter.destination, letter.reason)
-            self._journal.add(Entry(letter, self._monotonic(), receipt, held_back=self._strict))
-            if letter.state is State.WAITING and not self._strict:
-                self._offer(letter)
+            self._post(letter, [receipt])
+
+    def _post(self, letter: Letter, receipts: list[Receipt]) -> None:
+        if letter.state is State.WAITING and (older := self._newest.replaced(letter)) is not None:
+            self._replace(older, letter)
+        self._journal.add(Entry(letter, self._monotonic(), receipts, held_back=self._strict))
+        if letter.state is State.WAITING and not self._strict:
+            self._offer(letter)
+
+    # --- what gates hold back ---
+
+    def hold(self, letter: Letter, receipt: Receipt) -> Letter:
+        """Take on a letter that its gate holds back, and return it with its number."""
+        letter = replace(self._numbered(letter), state=State.HELD)
+        self.pen.add(letter, receipt)
+        if self._strict:
+            self.pen.save()
+        return letter
+
+    def release(self, held: Sequence[Letter], letter: Letter) -> None:
+        """Let *letter* be delivered in the place of those that were *held*: it carries as many messages as they do."""
+        receipts = [receipt for one in held for receipt in self.pen.take(one)]
+        self._seq += 1
+        self._post(replace(letter, seq=self._seq, state=State.WAITING, due_at=None), receipts)
+
+    def coalesce(self, held: Letter) -> None:
+        """Let a newer letter stand for one that was held."""
+        for receipt in self.pen.take(held):
+            receipt.settle()
+        self._count_end(held, Result.COALESCED)
+
+    def save_held(self) -> None:
+        """Write what is held in memory only, with the next commit."""
+        self.pen.save()
+
+    def remember(self) -> None:
+        """Write soon what gates have learnt."""
+        self._journal.remember()
+
+    def keep_latest(self, mappings: Collection[str]) -> None:
+        """Let only the newest letter of each key of these mappings wait, from now on."""
+        self._newest.watch(mappings, self._store.newest_waiting(mappings))
+
+    def _replace(self, older: int, letter: Letter) -> None:
+        """End the letter of number *older* as coalesced, *letter* being the newest of its key; one in flight goes its way."""
+        receiver = self._receivers.get((letter.lane, letter.destination))
+        if receiver is None or receiver.withdraw(letter, older):
+            self._count_end(replace(letter, seq=older), Result.COALESCED)
+            self._journal.end(older)
 
     async def submit(self, letter: Letter, queued: Answer) -> tuple[Answer, bool]:
         """Make a command safe and its id remembered; return its answer, and True if the id is a repeated one.
@@ -173,9 +229,9 @@ class Outbox:
 
     def _numbered(self, letter: Letter) -> Letter:
         self._seq += 1
-        self.ledger.received(letter.mapping)
+        self.ledger.received(letter.mapping, letter.count)
         place = (letter.lane, letter.destination)
-        self.waiting[place] = self.waiting.get(place, 0) + 1
+        self.waiting[place] = self.waiting.get(place, 0) + letter.count
         return replace(letter, seq=self._seq)
 
     def _offer(self, letter: Letter) -> None:
@@ -189,18 +245,22 @@ class Outbox:
         """Note what an attempt came to: done and gone, due again later, or dead."""
         match outcome.verdict:
             case Verdict.DELIVERED:
-                self._count_end(letter, Result.DELIVERED)
-                self._journal.end(letter)
+                self._end(letter, Result.DELIVERED)
             case Verdict.EXPIRED:
-                self._count_end(letter, Result.EXPIRED)
-                self._journal.end(letter)
+                self._end(letter, Result.EXPIRED)
             case Verdict.DEAD:
                 self._journal.update(self._dead(replace(letter, attempts=letter.attempts + 1), outcome.reason))
+            case Verdict.RETRY if self._newest.is_outdated(letter):
+                self._end(letter, Result.COALESCED)
             case Verdict.RETRY:
                 due_at = self._wall() + outcome.delay_s
                 self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
         if letter.lane is Lane.MQTT and letter.begun_at is not None:
             self._journal.answer((letter.mapping, letter.id), answer_for(letter.id, outcome))
+
+    def _end(self, letter: Letter, result: Result) -> None:
+        self._count_end(letter, result)
+        self._journal.end(letter.seq)
 
     def _dead(self, letter: Letter, reason: str) -> Letter:
         self._count_end(letter, Result.DEAD)
@@ -208,8 +268,9 @@ class Outbox:
         return replace(letter, state=State.DEAD, dead_at=self._wall(), due_at=None, reason=reason)
 
     def _count_end(self, letter: Letter, result: Result) -> None:
-        self.ledger.ended(letter.mapping, result)
-        self.waiting[letter.lane, letter.destination] -= 1
+        self.ledger.ended(letter.mapping, result, letter.count)
+        self.waiting[letter.lane, letter.destination] -= letter.count
+        self._newest.ended(letter)
         self._journal.count()
 
     # --- what the journal tells ---
@@ -250,7 +311,8 @@ class Outbox:
         await self._journal.run()
 
     async def flush(self) -> None:
-        """Commit all that there is to write."""
+        """Commit all that there is to write, and what is held."""
+        self.pen.save()
         await self._journal.flush()
 
     def shut(self) -> None:
@@ -263,18 +325,21 @@ class Outbox:
 
     # --- what couriers and people ask of the disk ---
 
-    async def fetch(self, lane: Lane, destination: str, fetch: Fetch) -> tuple[list[Letter], bool]:
-        """Return the letters that a lane wishes for, in order, and True if there were no more of them."""
+    async def fetch(self, line: tuple[Lane, str, Priority], fetch: Fetch) -> tuple[list[Letter], bool]:
+        """Return the letters that a window wishes for, in order, and True if there were no more of them.
+
+        *line* is whose window it is: a lane, a destination and a priority.
+        """
         if fetch.key is None:
-            stored = await self._journal.on_thread(self._store.waiting, lane, destination, fetch.after, fetch.limit)
+            stored = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit)
         else:
-            stored = await self._journal.on_thread(self._store.waiting_of_key, lane, destination, fetch.key, fetch.limit)
+            stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit)
         exhausted = len(stored) < fetch.limit
         letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
-        return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, lane, destination, fetch.key)], exhausted
+        return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)], exhausted
 
-    def _belongs(self, letter: Letter, lane: Lane, destination: str, key: str | None) -> bool:
-        here = letter.lane is lane and letter.destination == destination and key in (None, letter.key)
+    def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
+        here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)
         return here and letter.state is State.WAITING and letter.seq not in self._dropping
 
     async def select(self, wanted: Selection) -> list[Letter]:
@@ -288,15 +353,39 @@ class Outbox:
         numbers = await self._journal.on_thread(self._store.numbers, wanted)
         revived = await self._journal.on_thread(self._store.revive, numbers, self._wall())
         hastened = await self._journal.on_thread(self._store.hasten, numbers)
-        for (lane, destination, mapping), count in revived.items():
-            self.ledger.received(mapping, count)
-            self.dead[mapping] -= count
-            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + count
-        for lane, destination, _ in {*revived, *hastened}:
-            if (receiver := self._receivers.get((lane, destination))) is not None:
-                receiver.look_again()
+        self._revived(revived)
+        self._look_again({(lane, destination) for lane, destination, _ in {*revived, *hastened}})
         await self.flush()
-        return sum(hastened.values())
+        return sum(found.letters for found in hastened.values())
+
+    def _revived(self, revived: Tally) -> None:
+        for (lane, destination, mapping), found in revived.items():
+            self.ledger.received(mapping, found.messages)
+            self.dead[mapping] -= found.letters
+            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + found.messages
+
+    def _look_again(self, places: Iterable[tuple[Lane, str]]) -> None:
+        for place in places:
+            if (receiver := self._receivers.get(place)) is not None:
+                receiver.look_again()
+
+    async def split(self, wanted: Selection) -> int:
+        """Let each event of the batches that a person means be a letter of its own, due now; return how many come of it."""
+        await self.flush()
+        batches = {letter.seq: letter for letter in await self._journal.on_thread(self._store.select, wanted) if letter.count > 1}
+        numbers = set(batches)
+        for receiver in self._receivers.values():
+            numbers -= receiver.discard(numbers)
+        first, self._seq = self._seq, self._seq + sum(batches[seq].count for seq in numbers)
+        self._dropping |= numbers
+        try:
+            split, revived = await self._journal.on_thread(self._store.split, numbers, first, self._wall())
+        finally:
+            self._dropping -= numbers
+        self._revived(revived)
+        self._look_again(self._receivers)
+        await self.flush()
+        return split
 
     async def drop(self, wanted: Selection) -> int:
         """Delete the letters that a person means, but for those in flight; return how many."""
@@ -307,18 +396,22 @@ class Outbox:
         self._dropping |= numbers
         try:
             waiting = await self._journal.on_thread(self._store.drop, sorted(numbers), State.WAITING)
+            held = await self._journal.on_thread(self._store.drop, sorted(numbers), State.HELD)
             dead = await self._journal.on_thread(self._store.drop, sorted(numbers), State.DEAD)
         finally:
             self._dropping -= numbers
-        for (lane, destination, mapping), count in waiting.items():
-            self.ledger.ended(mapping, Result.DROPPED, count)
-            self.waiting[lane, destination] -= count
-        for (_, _, mapping), count in dead.items():
-            self.dead[mapping] -= count
+        self.pen.drop(numbers)
+        self._newest.forget(numbers)
+        for dropped in (waiting, held):
+            for (lane, destination, mapping), found in dropped.items():
+                self.ledger.ended(mapping, Result.DROPPED, found.messages)
+                self.waiting[lane, destination] -= found.messages
+        for (_, _, mapping), found in dead.items():
+            self.dead[mapping] -= found.letters
         await self.flush()
-        return sum(waiting.values()) + sum(dead.values())
+        return sum(found.letters for tally in (waiting, held, dead) for found in tally.values())
 
-    def remember(self, name: str, value: str) -> None:
+    def note(self, name: str, value: str) -> None:
         """Keep a note over restarts; written with the next commit."""
         self._journal.note(name, value)
 

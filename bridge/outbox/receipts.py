@@ -35,6 +35,11 @@ class Receipt:
             self._settled()
 
 
+def no_receipt() -> Receipt:
+    """Return the receipt of what no broker waits to hear of."""
+    return Receipt(lambda: None)
+
+
 @dataclass(slots=True)
 class _Open:
     packet_id: int

@@ -17,6 +17,13 @@ def first_tables(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def gates_and_priorities(db: Database) -> None:
+    """Let letters be held, go first, and carry several messages; remember what gates know of each key."""
+    for statement in _SECOND:
+        db.execute(statement)
+
+
 _FIRST = (
     """CREATE TABLE letter (
         seq INTEGER PRIMARY KEY,            -- order of receipt
@@ -59,6 +66,24 @@ _FIRST = (
         PRIMARY KEY (mapping, entry)
     ) STRICT, WITHOUT ROWID""",
     "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+_SECOND = (
+    "ALTER TABLE letter ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal'",
+    "ALTER TABLE letter ADD COLUMN count INTEGER NOT NULL DEFAULT 1",  # the messages it carries: those of a batch
+    # As before, but each priority by itself; the second begins as a lookup of all of one key does.
+    "DROP INDEX letter_waiting",
+    "DROP INDEX letter_key",
+    "CREATE INDEX letter_waiting ON letter (lane, destination, priority, seq) WHERE state = 'waiting'",
+    "CREATE INDEX letter_key ON letter (lane, destination, key, seq) WHERE state = 'waiting'",
+    "CREATE INDEX letter_held ON letter (seq) WHERE state = 'held'",
+    """CREATE TABLE memory (
+        mapping TEXT NOT NULL,
+        kind TEXT NOT NULL,                 -- key or topic
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,                -- what is remembered of it, JSON
+        PRIMARY KEY (mapping, kind, name)
+    ) STRICT, WITHOUT ROWID""",
 )
 
 

@@ -8,19 +8,20 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Pause
 from time import monotonic
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
-from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, State
+from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State
 from bridge.outbox.ledger import Counts
+from bridge.rules.bodies import unbatched
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
 
 PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
@@ -28,8 +29,8 @@ CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same h
 LOCK_PATIENCE_S, LOCK_TURN_S = 3.0, 0.05  # a command of the queue has the file for a moment; a daemon that starts then waits for it
 WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 
-_COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, envelope, body"
-_PUT = f"""INSERT INTO letter ({_COLUMNS}) VALUES ({", ".join("?" * 17)})
+_COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, priority, count, envelope, body"
+_PUT = f"""INSERT INTO letter ({_COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
     dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
 
@@ -37,7 +38,19 @@ _REVIVE = """UPDATE letter SET state = 'waiting', created_at = ?, attempts = 0, 
     expires_at = CASE lane WHEN 'mqtt' THEN expires_at END WHERE seq = ?"""
 
 
-Tally = dict[tuple[Lane, str, str], int]  # letters by lane, destination and mapping
+class Sum(NamedTuple):
+    """How many letters, and how many messages those carry."""
+
+    letters: int = 0
+    messages: int = 0
+
+    def plus(self, letters: int, messages: int) -> "Sum":
+        """Return it with more."""
+        return Sum(self.letters + letters, self.messages + messages)
+
+
+Tally = dict[tuple[Lane, str, str], Sum]  # by lane, destination and mapping
+Place = tuple[str, str, str]  # of what a gate remembers: mapping, kind and name
 
 
 @dataclass(slots=True)
@@ -50,9 +63,10 @@ class Changes:
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    memories: dict[Place, str | None] = field(default_factory=dict)  # None: it is forgotten
 
     def __bool__(self) -> bool:
-        return bool(self.letters or self.gone or self.seen or self.answers or self.counts or self.notes)
+        return bool(self.letters or self.gone or self.seen or self.answers or self.counts or self.notes or self.memories)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +140,8 @@ class Store:
                 ((answer.status, json.dumps(answer.document), *name) for name, answer in changes.answers.items()),
             )
             db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", changes.notes.items())
+            db.executemany("DELETE FROM memory WHERE mapping = ? AND kind = ? AND name = ?", [place for place, text in changes.memories.items() if text is None])
+            db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", [(*place, text) for place, text in changes.memories.items() if text is not None])
             _save_counts(db, changes.counts)
 
     def expired(self, now: float, limit: int = 1_000) -> list[Letter]:
@@ -136,18 +152,41 @@ class Store:
         """Return the highest number that a letter here has, 0 if there is none."""
         return int(self._one("SELECT coalesce(max(seq), 0) FROM letter"))
 
-    def waiting(self, lane: Lane, destination: str, after: int, limit: int) -> list[Letter]:
-        """Return what waits for a destination past number *after*, in order."""
-        return self._letters("lane = ? AND destination = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?", lane, destination, after, limit)
+    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int) -> list[Letter]:
+        """Return what waits for a destination with one priority past number *after*, in order."""
+        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._letters(where, lane, destination, priority, after, limit)
 
-    def waiting_of_key(self, lane: Lane, destination: str, key: str, limit: int) -> list[Letter]:
-        """Return what waits for a destination under one key, in order."""
-        return self._letters("lane = ? AND destination = ? AND key = ? AND state = 'waiting' ORDER BY seq LIMIT ?", lane, destination, key, limit)
+    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, limit: int) -> list[Letter]:
+        """Return what waits for a destination under one key with one priority, in order."""
+        where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' ORDER BY seq LIMIT ?"
+        return self._letters(where, lane, destination, key, priority, limit)
+
+    def held(self) -> list[Letter]:
+        """Return what gates held when the last run ended, in order of receipt."""
+        return self._letters("state = 'held' ORDER BY seq")
+
+    def newest_waiting(self, mappings: Collection[str]) -> list[tuple[str, str, str, int]]:
+        """Return mapping, destination, key and number of the newest waiting letter of each key of *mappings*."""
+        rows: list[tuple[str, str, str, int]] = []
+        for mapping in mappings:
+            rows += self._db.execute("SELECT mapping, destination, key, max(seq) FROM letter WHERE state = 'waiting' AND mapping = ? GROUP BY destination, key", (mapping,))
+        return rows
 
     def waiting_counts(self) -> Tally:
-        """Return how many letters wait, by lane, destination and mapping."""
-        rows = self._db.execute("SELECT lane, destination, mapping, count(*) FROM letter INDEXED BY letter_waiting WHERE state = 'waiting' GROUP BY lane, destination, mapping")
-        return {(Lane(lane), destination, mapping): count for lane, destination, mapping, count in rows}
+        """Return how much waits or is held, by lane, destination and mapping."""
+        found: Tally = {}
+        # One by one, each by its own index: together they would be looked for among the dead as well.
+        for index, state in (("letter_waiting", State.WAITING), ("letter_held", State.HELD)):
+            query = f"SELECT lane, destination, mapping, count(*), sum(count) FROM letter INDEXED BY {index} WHERE state = '{state}' GROUP BY lane, destination, mapping"
+            for lane, destination, mapping, letters, messages in self._db.execute(query):
+                place = (Lane(lane), destination, mapping)
+                found[place] = found.get(place, Sum()).plus(letters, messages)
+        return found
+
+    def memories(self) -> dict[Place, str]:
+        """Return what gates remembered when it was last written."""
+        return {(mapping, kind, name): text for mapping, kind, name, text in self._db.execute("SELECT mapping, kind, name, state FROM memory")}
 
     def dead_counts(self) -> dict[str, int]:
         """Return how many dead letters each mapping has."""
@@ -161,7 +200,7 @@ class Store:
     def origins(self, limit: int) -> list[str]:
         """Return what recognises the last *limit* messages that made letters which are still here."""
         rows = self._db.execute("SELECT origin FROM letter WHERE seq > (SELECT max(seq) FROM letter) - ? AND origin IS NOT NULL", (limit,))
-        return [origin for (origin,) in rows]
+        return [mark for (origins,) in rows for mark in origins.split(" ")]  # a batch has as many as events
 
     def begun(self) -> list[Letter]:
         """Return the commands that were being published when the last run ended."""
@@ -203,6 +242,27 @@ class Store:
         """Delete letters that are in *state*; return how many of each place and mapping."""
         return self._change(numbers, state, "DELETE FROM letter WHERE seq = ?")
 
+    def split(self, numbers: Collection[int], last_seq: int, now: float) -> tuple[int, Tally]:
+        """Let each event of these batches be a letter of its own that waits, with the batch's id and a number after it.
+
+        They are numbered from *last_seq* on. Return how many came of it, and which of them were dead.
+        """
+        made, revived = 0, dict[tuple[Lane, str, str], Sum]()
+        with self._transaction() as db:
+            for letter in (letter for seq in sorted(numbers) for letter in self._letters("seq = ?", seq)):
+                if not isinstance(letter.content, Event) or letter.count == 1:
+                    continue
+                db.execute("DELETE FROM letter WHERE seq = ?", (letter.seq,))
+                for n, event in enumerate(unbatched(letter.content), 1):
+                    last_seq += 1
+                    part = replace(letter, seq=last_seq, id=f"{letter.id}-{n}", content=event, state=State.WAITING, attempts=0, due_at=None, dead_at=None, created_at=now)
+                    db.execute(_PUT, _row(part))
+                made += letter.count
+                if letter.state is State.DEAD:
+                    place = (letter.lane, letter.destination, letter.mapping)
+                    revived[place] = revived.get(place, Sum()).plus(1, letter.count)
+        return made, revived
+
     def counts(self) -> Counts:
         """Return the ledger as it was last written."""
         counts: Counts = {}
@@ -229,11 +289,11 @@ class Store:
         changed: Tally = {}
         with self._transaction() as db:
             for seq in numbers:
-                row = db.execute("SELECT lane, destination, mapping FROM letter WHERE seq = ? AND state = ?", (seq, state)).fetchone()
+                row = db.execute("SELECT lane, destination, mapping, count FROM letter WHERE seq = ? AND state = ?", (seq, state)).fetchone()
                 if row is not None:
                     db.execute(statement, (*values, seq))
                     place = (Lane(row[0]), row[1], row[2])
-                    changed[place] = changed.get(place, 0) + 1
+                    changed[place] = changed.get(place, Sum()).plus(1, row[3])
         return changed
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
@@ -336,6 +396,8 @@ def _row(letter: Letter) -> tuple[Any, ...]:
         letter.attempts,
         letter.reason,
         letter.origin,
+        letter.priority,
+        letter.count,
         envelope,
         body,
     )
@@ -344,15 +406,16 @@ def _row(letter: Letter) -> tuple[Any, ...]:
 def _letter(row: tuple[Any, ...]) -> Letter:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     content = _opened(values.pop("envelope"), values.pop("body"))
-    return Letter(**values | {"lane": Lane(values["lane"]), "state": State(values["state"]), "content": content})
+    del values["count"]  # of the content, for SQL to sum
+    return Letter(**values | {"lane": Lane(values["lane"]), "state": State(values["state"]), "priority": Priority(values["priority"]), "content": content})
 
 
 def _sealed(content: Content) -> tuple[str, bytes]:
     match content:
-        case Event(method=method, url=url, headers=headers, body=body):
-            return json.dumps({"event": [method, url, headers]}), body
-        case Command(topic=topic, payload=payload, qos=qos, retain=retain):
-            return json.dumps({"command": [topic, qos, retain]}), payload
+        case Event(method=method, url=url, headers=headers, body=body, topic=topic, parts=parts, joint=joint):
+            return json.dumps({"event": [method, url, headers, topic, parts, joint]}), body
+        case Command(topic=topic, payload=payload, qos=qos, retain=retain, hop=hop):
+            return json.dumps({"command": [topic, qos, retain, hop]}), payload
         case Message(topic=topic, payload=payload, qos=qos, retained=retained, properties=properties, received_at=at):
             return json.dumps({"message": [topic, qos, retained, dict(properties), at]}), payload
 
@@ -360,10 +423,12 @@ def _sealed(content: Content) -> tuple[str, bytes]:
 def _opened(envelope: str, body: bytes) -> Content:
     ((kind, rest),) = json.loads(envelope).items()
     if kind == "event":
-        method, url, headers = rest
-        return Event(method=method, url=url, headers=tuple((name, value) for name, value in headers), body=body)
+        method, url, headers, *more = rest
+        topic, parts, joint = more or ("", (), "")  # an earlier version wrote three values, and knew no more
+        pairs = tuple((name, value) for name, value in headers)
+        return Event(method=method, url=url, headers=pairs, body=body, topic=topic, parts=tuple(parts), joint=joint)
     if kind == "command":
-        topic, qos, retain = rest
-        return Command(topic=topic, payload=body, qos=qos, retain=retain)
+        topic, qos, retain, *hop = rest
+        return Command(topic=topic, payload=body, qos=qos, retain=retain, hop=hop[0] if hop else "")
     topic, qos, retained, properties, at = rest
     return Message(topic=topic, payload=body, qos=qos, retained=retained, properties=properties, received_at=at)

@@ -15,6 +15,8 @@ def letter_summary(letter: Letter) -> dict[str, Any]:
         "mapping": letter.mapping,
         "destination": letter.destination,
         "key": letter.key,
+        "priority": letter.priority.value,
+        "messages": letter.count,
         "attempts": letter.attempts,
         "created_at": letter.created_at,
         "due_at": letter.due_at,

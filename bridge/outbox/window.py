@@ -125,6 +125,20 @@ class Window:
         """Let every resting key be due now."""
         self._rests = [(0.0, key) for _, key in self._rests]
 
+    def withdraw(self, key: str, seq: int) -> bool:
+        """Forget one letter of a key, wherever it is; return False if it is in flight."""
+        line = self._lines.get(key)
+        if line is None:
+            return True
+        if line.in_flight and line.queue[0].seq == seq:
+            return False
+        for letter in [letter for letter in line.queue if letter.seq == seq]:
+            line.queue.remove(letter)
+            self._forget(letter)
+        if not line.in_flight and not line.resting and not line.queue:
+            self._settle(key, line)
+        return True
+
     def discard(self, numbers: set[int]) -> set[int]:
         """Forget letters that a person dropped, but for those in flight; return the latter."""
         flying = {line.queue[0].seq for line in self._lines.values() if line.in_flight} & numbers

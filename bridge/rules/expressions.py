@@ -5,15 +5,14 @@ the same name. Templates come from the owner of the config only; data is never a
 expression raises while it runs leaves here as RenderError, with the reason in the user's own words.
 """
 
-import json
-import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, ClassVar, NoReturn, Self
 from urllib.parse import quote
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import StrictUndefined, Template, meta, nodes
 from jinja2.environment import TemplateExpression
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
@@ -23,10 +22,10 @@ from bridge.rules.reasons import Names, explained, shown
 from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
 
-MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
-
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
+
+MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
+MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
 
 def _one_level(value: Any) -> str:
@@ -45,7 +44,14 @@ _LEVEL = environment(_one_level)
 _URL = environment(_percent_encoded)
 
 
-class _Source:
+@lru_cache(maxsize=MAX_TREES)
+def _parsed(environment: Environment, text: str) -> tuple[nodes.Template, frozenset[str]]:
+    """Return the tree of a template and the names that it has to be given. A report without a value fails again and again."""
+    tree = environment.parse(text)
+    return tree, frozenset(meta.find_undeclared_variables(tree))
+
+
+class Source:
     """What expressions and templates share: their text, their names, and how they fail."""
 
     environment: ClassVar[Environment] = _TEXT
@@ -53,13 +59,15 @@ class _Source:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def _parsed(self) -> nodes.Template:
-        return self.environment.parse(self.text)
+    @property
+    def _written(self) -> str:
+        """Return it as a template: what it is parsed as where its names or its failure are asked for."""
+        return self.text
 
     @property
     def names(self) -> set[str]:
         """Return the names that the caller has to give."""
-        return set(meta.find_undeclared_variables(self._parsed()))
+        return set(_parsed(self.environment, self._written)[1])
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -76,7 +84,8 @@ class _Source:
     def _fail(self, exc: Exception, names: Names) -> NoReturn:
         if isinstance(exc, RenderError):
             raise exc
-        raise RenderError(explained(self._parsed(), names, exc, self.environment)) from exc
+        tree, given = _parsed(self.environment, self._written)
+        raise RenderError(explained(tree, given, names, exc, self.environment)) from exc
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -92,15 +101,16 @@ class _Source:
         return hash(self.text)
 
 
-class Expression(_Source):
+class Expression(Source):
     """A Jinja2 expression, such as a `when`."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._compiled: TemplateExpression = self.environment.compile_expression(text, undefined_to_none=False)
 
-    def _parsed(self) -> nodes.Template:
-        return self.environment.parse("{{ (" + self.text + ") }}")
+    @property
+    def _written(self) -> str:
+        return "{{ (" + self.text + ") }}"
 
     def value(self, names: Names) -> Any:
         """Return what it comes to, with its type kept; raise RenderError."""
@@ -121,7 +131,7 @@ class Expression(_Source):
             self._fail(exc, names)
 
 
-class Text(_Source):
+class Text(Source):
     """A template whose values stand in it as they are."""
 
     def __init__(self, text: str) -> None:
@@ -132,13 +142,34 @@ class Text(_Source):
         """Return the text with its values in place; raise RenderError."""
         if self._compiled is None:
             return self.text
+        pieces: list[str] = []
+        left = MAX_OUTPUT
         try:
-            text = self._compiled.render(names)
+            for piece in self._compiled.root_render_func(self._compiled.new_context(dict(names))):
+                left -= len(piece)
+                if left < 0:  # while it goes on, as a loop in it may have no near end
+                    raise RenderError(f"template {shown(self.text)} came to more than {MAX_OUTPUT} characters")
+                pieces.append(piece)
         except Exception as exc:  # a user's template may raise anything at all
             self._fail(exc, names)
-        if len(text) > MAX_OUTPUT:
-            raise RenderError(f"template {shown(self.text)} came to more than {MAX_OUTPUT} characters")
-        return text
+        return "".join(pieces)
+
+
+class MethodText(Text):
+    """An HTTP method, written in capitals."""
+
+    _METHOD = re.compile(r"[A-Z]{3,10}", re.ASCII)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if self._compiled is None and not self._METHOD.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not a method: expected one in capitals, such as POST or PUT")
+
+    def render(self, names: Names) -> str:
+        method = super().render(names)
+        if not self._METHOD.fullmatch(method):
+            raise RenderError(f"{shown(method)} is not a method: expected one in capitals, such as POST or PUT")
+        return method
 
 
 class TopicText(Text):
@@ -191,47 +222,14 @@ class UrlText(Text):
         return url
 
 
-class Structure:
-    """JSON built leaf by leaf: each text is a template, one lone `{{ expression }}` keeps its type."""
-
-    def __init__(self, written: Any) -> None:
-        self.written = written
-        self._built = _built(written)
-
-    @property
-    def names(self) -> set[str]:
-        """Return the names that the caller has to give."""
-        return set[str]().union(*(leaf.names for leaf in _leaves(self._built)))
-
-    def render(self, names: Names) -> bytes:
-        """Return the JSON text, UTF-8; raise RenderError."""
-        return json_bytes(_valued(self._built, names))
-
-    @classmethod
-    def parse(cls, written: Any) -> "Structure":
-        """Return it compiled; raise ValueError with what is wrong."""
-        try:
-            return cls(written)
-        except TemplateSyntaxError as exc:
-            raise ValueError(f"template: {exc.message}") from exc
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(cls.parse)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Structure) and other.written == self.written
-
-    def __hash__(self) -> int:
-        return hash(repr(self.written))
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return *value* as JSON, UTF-8, without NaN or Infinity; raise RenderError if it can't be."""
-    try:
-        return _JSON.encode(value).encode()
-    except (TypeError, ValueError, RecursionError, UndefinedError) as exc:
-        raise RenderError(f"this can't be written as JSON: {exc}") from exc
+def lone_expression(text: str) -> Expression | None:
+    """Return the expression that *text* is nothing but, as in "{{ payload.battery }}", or None if it is more or less."""
+    lone = _LONE.fullmatch(text)
+    if lone is None:
+        return None
+    body = _TEXT.parse(text.strip()).body
+    alone = len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1
+    return Expression.parse(lone[1]) if alone else None
 
 
 def unknown_names(used: set[str], known: Collection[str]) -> str | None:
@@ -241,44 +239,6 @@ def unknown_names(used: set[str], known: Collection[str]) -> str | None:
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
         return f"{name!r} is not a name that can be used here; {hint}"
     return None
-
-
-def _built(written: Any) -> Any:
-    if isinstance(written, dict):
-        return {key: _built(value) for key, value in written.items()}
-    if isinstance(written, list):
-        return [_built(value) for value in written]
-    if isinstance(written, str):
-        lone = _LONE.fullmatch(written)
-        return Expression.parse(lone[1]) if lone and _is_lone(written) else Text.parse(written)
-    if isinstance(written, bool | int) or (isinstance(written, float) and math.isfinite(written)):
-        return written
-    raise ValueError(f"{written!r} has no form in JSON: write it as text")
-
-
-def _is_lone(text: str) -> bool:
-    body = _TEXT.parse(text.strip()).body
-    return len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1
-
-
-def _leaves(built: Any) -> Iterator[_Source]:
-    if isinstance(built, dict):
-        built = list(built.values())
-    if isinstance(built, list):
-        for value in built:
-            yield from _leaves(value)
-    elif isinstance(built, _Source):
-        yield built
-
-
-def _valued(built: Any, names: Names) -> Any:
-    if isinstance(built, dict):
-        return {key: _valued(value, names) for key, value in built.items()}
-    if isinstance(built, list):
-        return [_valued(value, names) for value in built]
-    if isinstance(built, Expression):
-        return built.value(names)
-    return built.render(names) if isinstance(built, Text) else built
 
 
 def _without_templates(text: str) -> str:

@@ -12,14 +12,16 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
-from bridge.rules.expressions import Expression, Structure, Text, TopicText, unknown_names
-from bridge.rules.payloads import decoded, strict_json, timestamp
+from bridge.rules.expressions import Expression, Text, TopicText, unknown_names
+from bridge.rules.loops import HOP, loop_in, onward
+from bridge.rules.payloads import decoded, moment, strict_json, timestamp
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import Verification, Verify, keys
+from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem, topic_problem
 from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
 
-NAMES = ("body", "headers", "query", "hook", "received_at")
+NAMES = ("body", "headers", "query", "hook", "received_at", "now")
 
 _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
@@ -135,6 +137,7 @@ def names_of(hook: Hook, request: Request) -> dict[str, Any]:
         "query": _form(request.query),
         "hook": hook.name,
         "received_at": timestamp(request.received_at),
+        "now": moment(request.received_at),
         **captures,
     }
 
@@ -152,7 +155,15 @@ def body_of(request: Request) -> Any:
     return decoded(request.body, "auto")
 
 
-def command_for(hook: Hook, names: Mapping[str, Any], body: bytes) -> Command | None:
+def hop_of(hook: Hook, request: Request) -> str:
+    """Return the `webhook-hop` of what the hook publishes; raise HookError 508 where the request came of it before."""
+    text = (request.headers.get(HOP) or (None,))[0]
+    if (loop := loop_in(text, hook.name)) is not None:
+        raise HookError(508, loop)
+    return onward(text, hook.name)
+
+
+def command_for(hook: Hook, names: Mapping[str, Any], body: bytes, *, hop: str = "") -> Command | None:
     """Return what is to be published, or None where `when` is false; raise HookError 422 where it can't be rendered."""
     rule = hook.rule
     try:
@@ -167,7 +178,7 @@ def command_for(hook: Hook, names: Mapping[str, Any], body: bytes) -> Command | 
         raise HookError(422, f"the request doesn't fit the mapping: {exc}") from exc
     if problem := topic_problem(topic):
         raise HookError(422, f"nothing can be published to this topic: {problem}")
-    return Command(topic=topic, payload=payload, qos=rule.qos, retain=rule.retain)
+    return Command(topic=topic, payload=payload, qos=rule.qos, retain=rule.retain, hop=hop)
 
 
 def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool) -> Letter:

@@ -5,6 +5,7 @@ it could not be written out again.
 """
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +38,11 @@ def decoded(payload: bytes, how: str) -> Any:
 def timestamp(at: float) -> str:
     """Return an instant as RFC 3339 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(at: float) -> Callable[[], datetime]:
+    """Return what templates call `now`: it returns the instant *at* in the local time zone."""
+    return lambda: datetime.fromtimestamp(at).astimezone()
 
 
 def strict_json(text: bytes) -> Any:

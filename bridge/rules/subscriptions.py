@@ -8,27 +8,47 @@ where two merely cross, the subscription identifiers tell a copy from a repeat. 
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from bridge.rules.topics import Filter
+from bridge.rules.topics import Filter, FilterTree
 
 REMEMBERED = 64  # messages; copies come one after the other, so a few would do
 
 MAX_IDENTIFIER = 268_435_455  # MQTT 5.0 section 3.8.2.1.2
 
 
-def subscriptions(filters: Iterable[tuple[Filter, int]]) -> dict[str, int]:
-    """Return each filter that has to be subscribed, and its QoS: 0 or 1, the highest that any mapping wants.
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
+
+    qos: int
+    retained: bool
+
+    def joined(self, other: "Subscription") -> "Subscription":
+        """Return what serves both."""
+        return Subscription(max(self.qos, other.qos), self.retained or other.retained)
+
+
+def subscriptions(filters: Iterable[tuple[Filter, Subscription]]) -> dict[str, Subscription]:
+    """Return each filter that has to be subscribed, by its plain text, and how: as the neediest mapping wants it.
 
     QoS 2 becomes 1: nothing is lost by it, and a receiver's webhook-id takes care of repeats.
     """
-    wanted: dict[str, tuple[Filter, int]] = {}
-    for filter, qos in filters:
-        _, before = wanted.get(filter.plain, (filter, 0))
-        wanted[filter.plain] = (filter, max(before, min(qos, 1)))
-    kept: dict[str, int] = {}
-    for plain, (filter, qos) in wanted.items():
-        if not any(other.covers(filter) for text, (other, _) in wanted.items() if text != plain):
-            kept[plain] = max([qos, *(other_qos for other, other_qos in wanted.values() if filter.covers(other))])
+    wanted: dict[str, Subscription] = {}
+    tree: FilterTree[str] = FilterTree()
+    levels: dict[str, tuple[str, ...]] = {}
+    for filter, wish in filters:
+        if filter.plain not in wanted:
+            levels[filter.plain] = filter.levels
+            tree.add(filter.levels, filter.plain)
+        bounded = Subscription(min(wish.qos, 1), wish.retained)
+        wanted[filter.plain] = bounded.joined(wanted.get(filter.plain, bounded))
+    coverers = {plain: [other for other in tree.covering(levels[plain]) if other != plain] for plain in wanted}
+    kept = {plain: wish for plain, wish in wanted.items() if not coverers[plain]}
+    for plain, wish in wanted.items():
+        for other in coverers[plain]:
+            if other in kept:
+                kept[other] = kept[other].joined(wish)
     return kept
 
 

@@ -76,19 +76,6 @@ class Filter:
                 return False
         return len(self.levels) == len(levels)
 
-    def covers(self, other: "Filter") -> bool:
-        """Return True if every topic that *other* takes is taken by this one, False if not."""
-        if other.levels[0].startswith("$") and self.levels[0] in "+#":
-            return False
-        for n, level in enumerate(self.levels):
-            if level == "#":
-                return True
-            if n >= len(other.levels) or other.levels[n] == "#":
-                return False
-            if level not in ("+", other.levels[n]):
-                return False
-        return len(self.levels) == len(other.levels)
-
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(cls.parse)
@@ -116,6 +103,20 @@ class FilterTree(Generic[T]):
     def of(self, levels: tuple[str, ...]) -> list[T]:
         """Return the values that a topic of these *levels* leads to, in no set order."""
         return list(self._walk(levels, 0))
+
+    def covering(self, levels: tuple[str, ...]) -> list[T]:
+        """Return the values of every filter that takes all that the filter of these *levels* takes, itself included."""
+        return list(self._cover(levels, 0))
+
+    def _cover(self, levels: tuple[str, ...], n: int) -> Iterator[T]:
+        if not (n == 0 and levels[0].startswith("$")):
+            yield from self._rest
+        if n == len(levels):
+            yield from self._here
+        elif levels[n] != "#":  # only another "#" covers that
+            for level in {levels[n], "+"} if n or not levels[0].startswith("$") else {levels[n]}:
+                if (branch := self._branches.get(level)) is not None:
+                    yield from branch._cover(levels, n + 1)
 
     def _walk(self, levels: tuple[str, ...], n: int) -> Iterator[T]:
         system = n == 0 and levels[0].startswith("$")

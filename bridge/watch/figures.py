@@ -18,8 +18,9 @@ class DestinationFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingFigures:
-    """The ledger of one mapping; `dead_letters` are those still kept."""
+    """The ledger of one mapping; `dead_letters` are those still kept, `stopped` is set while a storm of its own stops it."""
 
+    stopped: bool
     received: int
     waiting: int
     dead_letters: int
@@ -43,6 +44,8 @@ class Figures:
     imbalance: int
     full: bool
     unsaved: int
+    held: int
+    remembered: int
     commits: int
     used_bytes: int
     max_bytes: int

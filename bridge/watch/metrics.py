@@ -41,6 +41,8 @@ def _totals(figures: Figures) -> Iterator[Metric]:
     yield GaugeMetricFamily("mqtthook_ledger_imbalance", "How far received and outcomes are from adding up: 0 is right", figures.imbalance)
     yield GaugeMetricFamily("mqtthook_broker_connected", "1 while connected to the broker", int(figures.connected))
     yield GaugeMetricFamily("mqtthook_broker_unacknowledged", "Messages that the broker waits to hear of", figures.unacknowledged)
+    yield GaugeMetricFamily("mqtthook_outbox_held", "Events that debounce or batch hold back", figures.held)
+    yield GaugeMetricFamily("mqtthook_gates_remembered", "Keys and topics that gates remember", figures.remembered)
     yield GaugeMetricFamily("mqtthook_outbox_full", "1 while nothing more can be made safe", int(figures.full))
     yield GaugeMetricFamily("mqtthook_outbox_bytes", "Bytes of the outbox file in use", figures.used_bytes)
     yield GaugeMetricFamily("mqtthook_outbox_max_bytes", "Bytes it may have", figures.max_bytes)
@@ -53,13 +55,15 @@ def _mappings(figures: Figures) -> Iterator[Metric]:
     ended = CounterMetricFamily("mqtthook_ledger_out", "How it ended", labels=["mapping", "outcome"])
     waiting = GaugeMetricFamily("mqtthook_ledger_waiting", "What has not ended yet", labels=["mapping"])
     dead = GaugeMetricFamily("mqtthook_dead_letters", "Dead letters that are kept", labels=["mapping"])
+    stopped = GaugeMetricFamily("mqtthook_mapping_stopped", "1 while a storm of its own publishes stops it", labels=["mapping"])
     for name, mapping in figures.mappings.items():
         received.add_metric([name], mapping.received)
         waiting.add_metric([name], mapping.waiting)
         dead.add_metric([name], mapping.dead_letters)
+        stopped.add_metric([name], int(mapping.stopped))
         for outcome, count in mapping.outcomes.items():
             ended.add_metric([name, outcome], count)
-    yield from (received, ended, waiting, dead)
+    yield from (received, ended, waiting, dead, stopped)
 
 
 def _destinations(figures: Figures) -> Iterator[Metric]:

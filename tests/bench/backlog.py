@@ -11,8 +11,9 @@ from pathlib import Path
 from bridge.config.load import load
 from bridge.model import Letter, Message
 from bridge.outbox.store import Changes, Store
+from bridge.rules.events import fates_for, letter_of
 from bridge.rules.ids import RANDOM_BYTES, ulid
-from bridge.rules.outbound import Routes, fates_for, letter_of
+from bridge.rules.outbound import Routes
 from tests.bench.publisher import message
 from tests.bench.rig import Rig
 
@@ -40,6 +41,9 @@ def _letters(routes: Routes, rows: int) -> Iterator[Letter]:
     for number in range(rows):
         topic, payload = message(number, time.monotonic_ns())
         received = Message(topic=topic.decode(), payload=payload, qos=1, received_at=time.time())
-        (fate,) = fates_for(received, routes)
-        id = "evt_" + ulid(received.received_at, os.urandom(RANDOM_BYTES))
-        yield replace(letter_of(fate, id=id, created_at=received.received_at, origin=f"{number}:backlog"), seq=number + 1)
+        (fate,) = fates_for(received, routes, wall=received.received_at, new_id=_new_id)
+        yield replace(letter_of(fate, created_at=received.received_at, origin=f"{number}:backlog"), seq=number + 1)
+
+
+def _new_id() -> str:
+    return "evt_" + ulid(time.time(), os.urandom(RANDOM_BYTES))

@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from bridge.model import Message
-from bridge.rules.outbound import event_body
+from bridge.rules.bodies import Occasion, event_body
 from bridge.rules.signing import keys, sign
 from tests.rig.client import device
 from tests.rig.daemon import COMMAND, ROOT, SECRET, Daemon, request
@@ -169,7 +169,8 @@ def test_the_request_that_is_shown_is_signed_with_the_secret_that_is_shown() -> 
     assert int(headers["content-length"]) == len(body)
     received_at = datetime.fromisoformat(json.loads(body)["timestamp"]).timestamp()
     message = Message(topic="zigbee2mqtt/hall/motion", payload=MOTION.encode(), qos=1, received_at=received_at)
-    assert event_body(message, "hall-motion", json.loads(MOTION), {"room": "hall"}) == body
+    occasion = Occasion(message=message, mapping="hall-motion", captures={"room": "hall"}, id=headers["webhook-id"], wall=received_at)
+    assert event_body(occasion, json.loads(MOTION)) == body
 
 
 # --- the table of files ---

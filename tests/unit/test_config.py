@@ -126,7 +126,7 @@ MISTAKES = [  # the text, the whole sentence
     (DOOR + "concurrency = 0\n", "config.toml:6: outbound.door.concurrency: 0: expected 1 or more"),
     (DOOR + "concurrency = 5000\n", "config.toml:6: outbound.door.concurrency: 5000: expected 1024 or less"),
     (DOOR + 'retry = { factor = "x" }\n', "config.toml:6: outbound.door.retry.factor: 'x': expected a number"),
-    (DOOR + 'method = "post"\n', "config.toml:6: outbound.door.method: 'post' is not of the expected form"),
+    (DOOR + 'method = "post"\n', "config.toml:6: outbound.door.method: 'post' is not a method: expected one in capitals, such as POST or PUT"),
     (DOOR + "qos = 3\n", "config.toml:6: outbound.door.qos: 3: expected 0, 1 or 2"),
     (DOOR + 'headers = { "X A" = "x" }\n', "config.toml:6: outbound.door.headers: 'X A' is not a header's name"),
     (DOOR + 'when = "payload.x >"\n', "config.toml:6: outbound.door.when: template 'payload.x >': unexpected 'end of template'"),

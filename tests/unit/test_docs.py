@@ -249,9 +249,9 @@ def test_the_log_says_why_a_request_got_401_in_the_words_of_the_page(scheme: Any
 def test_metrics_in_the_docs_are_exposed() -> None:
     figures = Figures(
         version="0", started_at=0, connected=True, broker="", unacknowledged=0, redelivered=0, sessions_lost=0, messages_received=0, messages_unmatched=0,
-        requests_refused=0, imbalance=0, full=False, unsaved=0, commits=0, used_bytes=0, max_bytes=0, oldest_at=None,
+        requests_refused=0, imbalance=0, full=False, unsaved=0, held=0, remembered=0, commits=0, used_bytes=0, max_bytes=0, oldest_at=None,
         destinations={"d": DestinationFigures(waiting=0, failures=0, disabled=None)},
-        mappings={"m": MappingFigures(received=0, waiting=0, dead_letters=0, outcomes=outcomes({}))},
+        mappings={"m": MappingFigures(stopped=False, received=0, waiting=0, dead_letters=0, outcomes=outcomes({}))},
     )  # fmt: skip
     exposed = set(re.findall(r"^(mqtthook_\w+)", exposition(figures).decode(), re.MULTILINE))
     named = {name for path in PAGES for name in re.findall(r"\bmqtthook_\w+", path.read_text())}

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import RenderError
-from bridge.rules.expressions import MAX_OUTPUT, Expression, HeaderText, Structure, Text, TopicText, UrlText, json_bytes, unknown_names
+from bridge.rules.expressions import MAX_OUTPUT, Expression, HeaderText, Text, TopicText, UrlText, unknown_names
+from bridge.rules.structures import Structure, json_bytes
 
 MOTION = {"occupancy": True, "battery": 55, "illuminance": None, "temperature": "21.5", "switch:0": {"output": True}, "items": 3, "update": {"state": "idle"}}
 
@@ -28,6 +29,9 @@ VALUES = [  # expression, what it comes to, source
     ("payload.voltage is defined and payload.voltage > 3", False, "short cut"),
     ("levels[1]", "hall", "the product's names"),
     ("topic.split('/')|last", "motion", "methods of text can be called"),
+    ("payload.temperature > '200'", True, "text with text is compared as text"),
+    ("payload.voltage|float(0) + payload.battery", 55.0, "a default is what a missing value is"),
+    ("payload.voltage is is_number", False, "asking for a key is no error"),
     ("['hall', 'door']|join(',')", "hall,door", "Jinja's filters"),
 ]
 
@@ -47,7 +51,23 @@ REASONS = [  # expression, the reason in the user's words
     ("20 < payload.temperature", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("payload.temperature + 1", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("payload.illuminance > 20", "payload.illuminance is null, not a number"),
-    ("payload.update > 20", "TypeError: '>' not supported between instances of 'dict' and 'int'"),
+    ("payload.update > 20", "payload.update is a table, not a number"),
+    ("payload.update > payload.update", "payload.update is a table, not a number"),
+    ("levels >= 2", "levels is a list, not a number"),
+    ("levels + 2", "levels is a list, not a number"),
+    ("-payload.temperature", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
+    ("payload.temperature - payload.temperature", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
+    ("payload.battery > payload.illuminance", "payload.illuminance is null, not a number"),
+    ("payload.temperature|float > payload.illuminance", "payload.illuminance is null, not a number"),
+    ("payload.temperature == '21.5' and topic and payload.illuminance > 20", "payload.illuminance is null, not a number"),
+    ("topic > 'a' and 'x' + topic > 'a' and payload.illuminance > 20", "payload.illuminance is null, not a number"),
+    ("topic in payload.battery", "TypeError: argument of type 'int' is not iterable"),
+    ("'Battery: ' + payload.battery", "payload.battery is the number 55, not a text: write ~ in place of +"),
+    ("'Update: ' + payload.update", "payload.update is a table, not a text: write ~ in place of +"),
+    ("topic|float > 20", "topic is the text 'zigbee2mqtt/hall/motion', not a number"),
+    ("payload.voltage|default(0) > 3 or payload.power|float > 3", "payload.power is missing"),
+    ("payload.voltage is not is_number and payload.power|int > 3", "payload.power is missing"),
+    ("(payload.power is defined and payload.power.total > 3) or payload.temperature > 3", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("(payload.power is defined and payload.power > 3) or payload.temperature > 3", "payload.temperature is the text '21.5', not a number: write payload.temperature|float"),
     ("payload.battery / 0", "ZeroDivisionError: division by zero"),
     ("range(10000000)", "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."),
@@ -175,7 +195,8 @@ def test_the_names_that_are_used_are_known(source: Expression | Text | Structure
     ("used", "words"),
     [
         ({"payload", "topic"}, None),
-        ({"range", "dict"}, None),
+        ({"range", "dict", "float", "iif"}, None),
+        ({"lipsum"}, "'lipsum' is not a name that can be used here; known here: payload, topic"),
         ({"paylod"}, "'paylod' is not a name that can be used here; did you mean 'payload'?"),
         ({"zzz"}, "'zzz' is not a name that can be used here; known here: payload, topic"),
     ],
@@ -244,7 +265,8 @@ def test_a_value_is_data_and_never_a_template(value: str) -> None:
     [
         ("{{ payload.voltage }}", "payload.voltage is missing"),
         ("{% include 'secrets' %}", "TypeError: no loader for this environment specified"),
-        ("{{ 'x' * 2000000 }}", f"template \"{{{{ 'x' * 2000000 }}}}\" came to more than {MAX_OUTPUT} characters"),
+        ("{% for x in range(100000) %}{{ topic }}{% endfor %}", f"came to more than {MAX_OUTPUT} characters"),
+        ("{{ 'x' * 2000000 }}", f"what '*' would come to is larger than {MAX_OUTPUT} characters, items or bits"),
         ("{{ ''.__class__.__mro__ }}", "SecurityError: access to attribute '__class__' of 'str' object is unsafe."),
         ("{{ payload.update({'a': 1}) }}", "'dict' object is not callable"),
         ("{{ levels.append(1) }}", "levels.append is missing"),

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
-from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, State
-from bridge.outbox.store import SCHEMA_VERSION, Changes, Selection, Store, _opened, _sealed
+from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State
+from bridge.outbox.store import SCHEMA_VERSION, Changes, Selection, Store, Sum, _opened, _sealed
 
 SIZE = 64 << 20
 
@@ -112,10 +112,10 @@ def test_a_full_file_takes_nothing_more_and_has_room_again_after_a_delete(tmp_pa
 
 def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
     put(store, letter(3, key="a"), letter(1, key="b"), letter(2, key="a"), letter(4, state=State.DEAD), letter(5, destination="other"))
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", 0, 10)] == [1, 2, 3]
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", 1, 1)] == [2]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", "a", 10)] == [2, 3]
-    assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): 3, (Lane.WEBHOOK, "other", "hall"): 1}
+    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10)] == [1, 2, 3]
+    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1)] == [2]
+    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10)] == [2, 3]
+    assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(3, 3), (Lane.WEBHOOK, "other", "hall"): Sum(1, 1)}
     assert store.dead_counts() == {"hall": 1}
 
 
@@ -148,7 +148,7 @@ def test_a_revived_event_waits_as_if_it_came_now_and_a_command_still_expires(sto
         letter(2, command, lane=Lane.MQTT, destination="mqtt", state=State.DEAD, expires_at=10.0, begun_at=1.0),
         letter(3),
     )
-    assert store.revive([1, 2, 3], 100.0) == {(Lane.WEBHOOK, "crm", "hall"): 1, (Lane.MQTT, "mqtt", "hall"): 1}
+    assert store.revive([1, 2, 3], 100.0) == {(Lane.WEBHOOK, "crm", "hall"): Sum(1, 1), (Lane.MQTT, "mqtt", "hall"): Sum(1, 1)}
     event, old_command, untouched = store.select(Selection())
     assert (event.state, event.attempts, event.created_at, event.expires_at) == (State.WAITING, 0, 100.0, None)
     assert (old_command.expires_at, old_command.begun_at) == (10.0, None)

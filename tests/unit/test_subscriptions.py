@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rules.subscriptions import MAX_IDENTIFIER, Copies, identifier, subscriptions
+from bridge.rules.subscriptions import MAX_IDENTIFIER, Copies, Subscription, identifier, subscriptions
 from bridge.rules.topics import Filter
-from tests.unit.test_topics import TOPICS, filters
+from tests.unit.test_topics import TOPICS, covers, filters
 
 WANTED = [  # what the mappings take, what is subscribed
     ([], {}),
@@ -26,29 +26,34 @@ WANTED = [  # what the mappings take, what is subscribed
 MAPPINGS = st.lists(st.tuples(filters(), st.integers(0, 2)), max_size=6)
 
 
-def parsed(wanted: Iterable[tuple[str, int]]) -> list[tuple[Filter, int]]:
-    return [(Filter.parse(text), qos) for text, qos in wanted]
+def parsed(wanted: Iterable[tuple[str, int]]) -> list[tuple[Filter, Subscription]]:
+    return [(Filter.parse(text), Subscription(qos, retained=False)) for text, qos in wanted]
 
 
 @pytest.mark.parametrize(("wanted", "subscribed"), WANTED)
 def test_what_covers_another_is_subscribed_alone_at_the_highest_qos(wanted: list[tuple[str, int]], subscribed: dict[str, int]) -> None:
-    assert subscriptions(parsed(wanted)) == subscribed
+    assert {text: wish.qos for text, wish in subscriptions(parsed(wanted)).items()} == subscribed
+
+
+def test_replays_are_wanted_where_any_mapping_that_is_covered_wants_them() -> None:
+    wanted = [(Filter.parse("a/#"), Subscription(0, retained=False)), (Filter.parse("a/b"), Subscription(1, retained=True)), (Filter.parse("c"), Subscription(0, retained=False))]
+    assert subscriptions(wanted) == {"a/#": Subscription(1, retained=True), "c": Subscription(0, retained=False)}
 
 
 @given(MAPPINGS, TOPICS)
 def test_every_topic_that_a_mapping_takes_is_subscribed_with_its_qos(wanted: list[tuple[str, int]], topic: str) -> None:
     levels = tuple(topic.split("/"))
     subscribed = subscriptions(parsed(wanted))
-    for filter, qos in parsed(wanted):
+    for filter, wish in parsed(wanted):
         if filter.takes(levels):
-            assert max(got for text, got in subscribed.items() if Filter.parse(text).takes(levels)) >= min(qos, 1)
+            assert max(got.qos for text, got in subscribed.items() if Filter.parse(text).takes(levels)) >= min(wish.qos, 1)
 
 
 @given(MAPPINGS)
 def test_no_subscription_covers_another(wanted: list[tuple[str, int]]) -> None:
     """Each one covered would be one more copy of every message, MQTT 5.0 section 3.3.4."""
-    subscribed = [Filter.parse(text) for text in subscriptions(parsed(wanted))]
-    assert not any(one.covers(other) for one in subscribed for other in subscribed if one != other)
+    subscribed = list(subscriptions(parsed(wanted)))
+    assert not any(covers(one, other) for one in subscribed for other in subscribed if one != other)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

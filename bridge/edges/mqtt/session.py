@@ -21,10 +21,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.edges.mqtt import wire
 from bridge.edges.mqtt.settings import MqttSettings
-from bridge.edges.mqtt.wire import MAX_PACKET, MQTT_3, MQTT_5, Subscription
+from bridge.edges.mqtt.wire import MAX_PACKET, MOSQUITTO_WINDOW, MQTT_3, MQTT_5, RECEIVE_MAXIMUM
 from bridge.model import Command, Message, Reply
-from bridge.outbox.receipts import Receipt, Receipts
-from bridge.rules.subscriptions import Copies
+from bridge.outbox.receipts import Receipt, Receipts, no_receipt
+from bridge.rules.subscriptions import Copies, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,11 @@ class Broker:
         return len(self._receipts)
 
     @property
+    def pressed(self) -> bool:
+        """Return True if half of what a broker lets be unacknowledged is, False if there is room."""
+        return len(self._receipts) * 2 >= (RECEIVE_MAXIMUM if self._protocol == MQTT_5 else MOSQUITTO_WINDOW)
+
+    @property
     def redelivered(self) -> int:
         """Return how many messages came again and were recognised."""
         return self._receipts.redelivered
@@ -117,7 +122,7 @@ class Broker:
             return Reply(error="away", detail="there is no connection to the broker")
         if len(command.payload) + len(command.topic.encode()) + 64 > self._max_packet:
             return Reply(status=_PACKET_TOO_LARGE, detail=f"it is larger than the broker takes ({self._max_packet} bytes)")
-        info = client.publish(command.topic, command.payload, command.qos, command.retain, wire.publish_properties(self._protocol, expires_s))
+        info = client.publish(command.topic, command.payload, command.qos, command.retain, wire.publish_properties(self._protocol, command, expires_s))
         if info.rc != paho.MQTT_ERR_SUCCESS:
             return Reply(error="away", detail="the connection to the broker is gone")
         if command.qos == 0:
@@ -289,7 +294,7 @@ class Broker:
             client.ack(received.mid, received.qos)
             return
         payload = bytes(received.payload)
-        receipt, mark = _NO_RECEIPT, None
+        receipt, mark = no_receipt(), None
         if received.qos:
             taken = self._receipts.take(received.mid, topic, payload, dup=received.dup)
             if taken is None:
@@ -345,5 +350,3 @@ class Broker:
         if self._receipts.shedding and not len(self._receipts) and not self._holding:
             client.loop_write()  # the acknowledgements first: what they don't reach is sent once more
             self._end(client, "more came at once than can be held: the rest is fetched by a new connection")
-
-_NO_RECEIPT = Receipt(lambda: None)

@@ -5,7 +5,6 @@ import math
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,9 +15,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.edges.mqtt.settings import PORTS, MqttSettings
-from bridge.rules.subscriptions import identifier
+from bridge.model import Command
+from bridge.rules.loops import HOP
+from bridge.rules.subscriptions import Subscription, identifier
 
 RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
+MOSQUITTO_WINDOW = 20  # what it gives a client that doesn't ask for more, as over MQTT 3.1.1
 MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
 CONNECT_S = 4.0  # less than the 5 s in which the program has to end
 WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
@@ -27,16 +29,11 @@ MQTT_5 = paho.MQTTv5
 MQTT_3 = paho.MQTTv311
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
+def new_client(settings: MqttSettings, protocol: int, tls: ssl.SSLContext | None, *, lasting: bool = True) -> paho.Client:
+    """Return a client for one connection, without any reconnecting of its own.
 
-    qos: int
-    retained: bool
-
-
-def new_client(settings: MqttSettings, protocol: int, tls: ssl.SSLContext | None) -> paho.Client:
-    """Return a client for one connection, with our last will, and without any reconnecting of its own."""
+    *lasting* as for `connect`; only such a client has our last will.
+    """
     parts = urlsplit(settings.url)
     transports: dict[str, Literal["tcp", "websockets", "unix"]] = {"ws": "websockets", "wss": "websockets", "unix": "unix"}
     client = paho.Client(
@@ -44,7 +41,7 @@ def new_client(settings: MqttSettings, protocol: int, tls: ssl.SSLContext | None
         client_id=settings.client_id,
         protocol=MQTTProtocolVersion(protocol),
         transport=transports.get(parts.scheme, "tcp"),
-        clean_session=None if protocol == MQTT_5 else False,
+        clean_session=None if protocol == MQTT_5 else not lasting,
         reconnect_on_failure=False,
         manual_ack=True,
     )
@@ -55,23 +52,27 @@ def new_client(settings: MqttSettings, protocol: int, tls: ssl.SSLContext | None
         client.tls_set_context(tls)
     if parts.scheme in ("ws", "wss"):
         client.ws_set_options(path=parts.path or "/mqtt")
-    client.will_set(settings.status_topic, "offline", qos=1, retain=True, properties=_will_properties(protocol))
+    if lasting:
+        client.will_set(settings.status_topic, "offline", qos=1, retain=True, properties=_will_properties(protocol))
     return client
 
 
-def connect(client: paho.Client, settings: MqttSettings, protocol: int) -> None:
-    """Connect, blocking for as long as it takes to find the name and shake hands; raises what sockets, TLS and paho raise."""
+def connect(client: paho.Client, settings: MqttSettings, protocol: int, *, lasting: bool = True) -> None:
+    """Connect, blocking for as long as it takes to find the name and shake hands; raises what sockets, TLS and paho raise.
+
+    A *lasting* session outlives the connection, any other begins anew and ends with it.
+    """
     host, port = place(settings)
     keepalive_s = round(settings.keepalive)
     if protocol != MQTT_5:
         client.connect(host, port, keepalive_s)
         return
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = round(settings.session_expiry)
+    properties.SessionExpiryInterval = round(settings.session_expiry) if lasting else 0
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.MaximumPacketSize = MAX_PACKET
     # paho's own default would wipe the session at every start of the program.
-    client.connect(host, port, keepalive_s, clean_start=False, properties=properties)
+    client.connect(host, port, keepalive_s, clean_start=not lasting, properties=properties)
 
 
 def place(settings: MqttSettings) -> tuple[str, int]:
@@ -122,12 +123,15 @@ def subscribe(client: paho.Client, protocol: int, plain: str, topic: str, wish: 
     return client.subscribe(topic, options=SubscribeOptions(qos=wish.qos, retainHandling=replay), properties=properties)[1]
 
 
-def publish_properties(protocol: int, expires_s: float | None) -> Properties | None:
-    """Return what goes along with a publish that is good for *expires_s* seconds; None for nothing."""
-    if protocol != MQTT_5 or expires_s is None:
+def publish_properties(protocol: int, command: Command, expires_s: float | None) -> Properties | None:
+    """Return what goes along with a publish that is good for *expires_s* seconds (None: for ever); None for nothing."""
+    if protocol != MQTT_5 or (expires_s is None and not command.hop):
         return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
+    if expires_s is not None:
+        properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
+    if command.hop:
+        properties.UserProperty = (HOP, command.hop)
     return properties
 
 

@@ -1,0 +1,42 @@
+"""What `mqtthook try` found out, as a person reads it."""
+
+import json
+from typing import Any
+
+import click
+
+from bridge.cli.common import title
+
+
+def lines(tried: dict[str, Any]) -> list[str]:
+    """Return the lines to print."""
+    if not tried["mappings"]:
+        return ["there are no mappings in this config yet"]
+    return [line for entry in tried["mappings"] for line in _entry_lines(entry)]
+
+
+def _entry_lines(entry: dict[str, Any]) -> list[str]:
+    name = title(entry["mapping"])
+    if "reason" in entry:
+        word = click.style("error", fg="red") if entry.get("error") else click.style("no   ", fg="yellow")
+        return [f"{word} {name}: {entry['reason']}"]
+    lines = [f"{click.style('yes  ', fg='green')} {name}" + (f" -> {entry['destination']}" if entry.get("destination", entry["mapping"]) != entry["mapping"] else "")]
+    if "publish" in entry:
+        publish = entry["publish"]
+        how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"
+        return [*lines, f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}"]
+    request = entry["request"]
+    lines.append(f"      {request['method']} {request['url']}")
+    lines += [f"      {header}: {value}" for header, value in request["headers"].items()]
+    lines += ["", *(f"      {line}" for line in _pretty(request["body"])), "", *(f"      {then}" for then in entry["then"]), f"      {entry['curl']}"]
+    if "sent" in entry:
+        sent = entry["sent"]
+        lines.append(f"      {title('answer')} {sent['status'] if sent['error'] is None else sent['error']} after {sent['took_s']} s {sent['body'][:200]}")
+    return lines
+
+
+def _pretty(body: str) -> list[str]:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False).splitlines()
+    except ValueError:
+        return body.splitlines() or ["(empty)"]

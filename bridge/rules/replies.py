@@ -1,0 +1,107 @@
+"""Replies: what a receiver answers becomes an MQTT publish. A house behind NAT is commanded so, without an open port.
+
+A reply is a command like a hook's: it expires, is never retained unless asked, and is published once for each event.
+It can never trigger the mapping that it came of.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bridge.errors import RenderError
+from bridge.model import Command, Lane, Letter, Reply
+from bridge.rules.expressions import Expression, Text, TopicText
+from bridge.rules.payloads import moment, strict_json
+from bridge.rules.structures import Structure
+from bridge.rules.topics import Filter, topic_problem
+from bridge.rules.units import Duration, Slice, whole
+
+NAMES = ("response", "topic", "levels", "now")
+
+EXPIRES_S = 60.0  # as a hook's command: a light that goes on a minute late frightens somebody
+
+
+class ReplyRule(Slice):
+    """`reply` of an `[outbound.NAME]`: what is published of the receiver's answer, and when."""
+
+    topic: TopicText
+    json_body: Structure | None = Field(default=None, alias="json")
+    text: Text | None = None
+    qos: Annotated[Literal[0, 1], BeforeValidator(whole)] = 1
+    retain: bool = False
+    when: Expression | None = None
+    expires: Duration = EXPIRES_S
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ReplyRule":
+        if (self.json_body is None) == (self.text is None):
+            raise ValueError("expected one of `json` and `text`: what is published")
+        if self.topic.names == set() and (problem := topic_problem(self.topic.text)):
+            raise ValueError(f"topic: nothing can be published to {self.topic.text!r}: {problem}")
+        return self
+
+
+def response_of(reply: Reply) -> dict[str, Any]:
+    """Return what expressions see of a receiver's answer; `json` is there only where its body is JSON."""
+    response: dict[str, Any] = {"status": reply.status, "headers": dict(reply.headers), "text": reply.body.decode("utf-8", "replace")}
+    try:
+        response["json"] = strict_json(reply.body)
+    except ValueError:
+        return response
+    return response
+
+
+def names_of(reply: Reply, topic: str, captures: Mapping[str, str], now: float) -> dict[str, Any]:
+    """Return the names that a reply's expressions see."""
+    return {"response": response_of(reply), "topic": topic, "levels": topic.split("/"), "now": moment(now), **captures}
+
+
+def command_for(rule: ReplyRule, names: Mapping[str, Any], *, filters: Sequence[Filter], hop: str) -> Command | None:
+    """Return what is published of an answer, or None where `when` doesn't hold; raise RenderError.
+
+    *filters* are those of the mapping itself: what they take is never published, on no broker.
+    """
+    if not _is_wanted(rule, names):
+        return None
+    topic = rule.topic.render(names)
+    if problem := topic_problem(topic):
+        raise RenderError(f"nothing can be published to this topic: {problem}")
+    if any(filter.takes(tuple(topic.split("/"))) for filter in filters):
+        raise RenderError(f"a loop: {topic!r} is a topic that the mapping itself takes")
+    payload = rule.json_body.render(names) if rule.json_body is not None else _encoded(rule.text, names)
+    return Command(topic=topic, payload=payload, qos=rule.qos, retain=rule.retain, hop=hop)
+
+
+def letter_of(event: Letter, rule: ReplyRule, command: Command, *, now: float) -> Letter:
+    """Return the letter that carries a reply: known by its event's id, so that a repeated answer changes nothing."""
+    return Letter(
+        id=event.id,
+        lane=Lane.MQTT,
+        mapping=account(event.mapping),
+        destination="mqtt",
+        key=event.id,
+        content=command,
+        created_at=now,
+        expires_at=now + rule.expires,
+    )
+
+
+def account(mapping: str) -> str:
+    """Return the name under which a mapping's replies are counted; no mapping's own name holds a dot."""
+    return f"{mapping}.reply"
+
+
+def _is_wanted(rule: ReplyRule, names: Mapping[str, Any]) -> bool:
+    try:
+        return rule.when is None or rule.when.holds(names)
+    except RenderError:  # a condition that can't be told counts as false
+        return False
+
+
+def _encoded(text: Text | None, names: Mapping[str, Any]) -> bytes:
+    assert text is not None, "checked when the settings were read"
+    try:
+        return text.render(names).encode()
+    except UnicodeEncodeError as exc:
+        raise RenderError(f"the text can't be sent as UTF-8: {exc.reason}") from exc
