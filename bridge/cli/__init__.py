@@ -10,10 +10,14 @@ from bridge.cli.common import CONFIG_EXIT, IO_EXIT, complain
 from bridge.errors import AlreadyRunning, BridgeError, ConfigError, StoreBroken
 
 COMMANDS = {
-    "run": "bridge.cli.run",
+    "init": "bridge.cli.init",
     "check": "bridge.cli.check",
+    "run": "bridge.cli.run",
     "demo": "bridge.cli.demo",
     "try": "bridge.cli.try_message",
+    "listen": "bridge.cli.listen",
+    "send": "bridge.cli.send",
+    "routes": "bridge.cli.routes",
     "queue": "bridge.cli.queue",
     "status": "bridge.cli.status",
     "resume": "bridge.cli.resume",
@@ -58,6 +62,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Carry MQTT messages to webhooks, and webhooks to MQTT, losing nothing in silence.
 
-    Start with `mqtthook demo`; then copy config.example.toml to config.toml, edit it, and see what
-    `mqtthook check` and `mqtthook try` say before `mqtthook run`.
+    Start with `mqtthook demo`. Then `mqtthook init` writes a first config, `mqtthook listen --learn 60s` looks at what
+    your devices say and proposes more, and `mqtthook check` and `mqtthook try` tell what comes of it before
+    `mqtthook run` does it.
     """

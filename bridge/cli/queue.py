@@ -138,7 +138,7 @@ def drop(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bo
 def split(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
     """Let each event of a batch be a letter of its own, and try it now: so that one bad event spoils no others.
 
-    
+    \b
     Examples:
       mqtthook queue split evt_01JX8Q3M5W0000000000000000
       mqtthook queue split --all --dead --mapping climate

@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
             raise ConfigError([f"{path}: this is a directory; expected a TOML file"])
         data = path.read_bytes()
     except FileNotFoundError as exc:
-        raise ConfigError([f"{path}: there is no such file; copy config.example.toml there, or name another with --config"]) from exc
+        raise ConfigError([f"{path}: there is no such file; `mqtthook init` writes a first one, or name another with --config"]) from exc
     except OSError as exc:
         raise ConfigError([f"{path}: the file can't be read: {exc.strerror}"]) from exc
     if len(data) > MAX_FILE:

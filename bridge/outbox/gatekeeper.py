@@ -179,12 +179,13 @@ class Gatekeeper:
         if route is None:
             self._let_go(letters)
             return
-        memory, refusal = gates.cooled(route.rule, self._outbox.memories.of(place), self.now())
+        before = self._outbox.memories.look_up(place)
+        memory, refusal = gates.cooled(route.rule, before, self.now())
         if refusal is not None:
             for letter in letters:
                 self._outbox.coalesce(letter)
             return
-        if memory != self._outbox.memories.of(place):
+        if memory != before:
             self._outbox.memories.learn(place, memory)
             self._outbox.remember()
         if route.rule.batch is None:
@@ -246,7 +247,7 @@ class Gatekeeper:
 
     def _silent_at(self, place: Place) -> float | None:
         route = self._routes.named(place[0])
-        return None if route is None else gates.silent_at(route.rule, self._outbox.memories.of(place), connected_at=self._connected_at)
+        return None if route is None else gates.silent_at(route.rule, self._outbox.memories.look_up(place), connected_at=self._connected_at)
 
     def _silent_if_due(self, place: Place) -> float | None:
         at = self._silent_at(place)
@@ -259,7 +260,7 @@ class Gatekeeper:
         return None
 
     def _report_silence(self, route: Route, place: Place) -> None:
-        found = silence_of(route, place[2], self._outbox.memories.of(place), now=self.now(), wall=self._clock.wall())
+        found = silence_of(route, place[2], self._outbox.memories.look_up(place), now=self.now(), wall=self._clock.wall())
         self.learn(found)
         logger.info("silent mapping=%s key=%r silent_for=%s", route.mapping, place[2], found.silent_for)
         letters = [letter_of(fate, created_at=self._clock.wall(), origin=None) for fate in fates_of(found, new_id=self._new_id)]

@@ -35,6 +35,7 @@ class Counters:
 
     received: int = 0
     unmatched: int = 0
+    looped: int = 0
     refused: int = 0
 
 
@@ -60,25 +61,34 @@ class MessageIntake:
             self._outbox.save_held()
 
     def _take_for(self, route: Route, message: Message, receipt: Receipt, mark: str | None) -> None:
-        if self._storms.stopped(route.mapping, message.topic):
-            self._end(route, Result.DROPPED)
-            return
         if message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
             self._end(route, Result.DROPPED)
             logger.error("dropped mapping=%s topic=%r reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic)
             return
         found, fates = self._fates(message, route)
+        if found is not None and found.result is None and self._storms.stopped(route.mapping, message.topic):
+            self._end(route, Result.DROPPED)
+            return
         if found is not None:
             self._gatekeeper.learn(found)
         if fates and fates[0].content is None:
             self._end(route, fates[0].result or Result.FILTERED)
-            logger.debug("%s mapping=%s topic=%r reason=%s", fates[0].result, route.mapping, message.topic, fates[0].reason)
+            self._tell_end(route, message, fates[0], loops=found is not None and found.loops)
             return
         letters = [letter_of(fate, created_at=message.received_at, origin=mark) for fate in fates]
         if found is None:
             self._outbox.put(letters, receipt)
         else:
             self._gatekeeper.passed(found, letters, receipt)
+
+    def _tell_end(self, route: Route, message: Message, fate: Fate, *, loops: bool) -> None:
+        """Write why there is no event: to whoever asks for it; of a loop, to everybody, at first and then at each power of two."""
+        if not loops:
+            logger.debug("%s mapping=%s topic=%r reason=%s", fate.result, route.mapping, message.topic, fate.reason)
+            return
+        self.counters.looped += 1
+        if self.counters.looped & (self.counters.looped - 1) == 0:
+            logger.warning("cut mapping=%s topic=%r loops=%d reason=%r", route.mapping, message.topic, self.counters.looped, fate.reason)
 
     def _fates(self, message: Message, route: Route) -> tuple[Weighed | None, list[Fate]]:
         try:

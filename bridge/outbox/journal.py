@@ -196,8 +196,8 @@ class Journal:
     async def flush(self) -> None:
         """Commit all that there is to write; where the outbox is full, make what room can be made."""
         async with self._lock:
-            if self._memories.changed:
-                self._told.begins()
+            if self._memories.changed or self._ledger.changed:
+                self._told.begins()  # what counts and memories speak of has to be on disk with them
             changes, entries = self._taken()
             if not changes:
                 return

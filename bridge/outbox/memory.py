@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from bridge.model import Message
 from bridge.outbox.store import Place
 from bridge.rules.gates import NOTHING, Memory, settled
 
 logger = logging.getLogger(__name__)
 
-KEYS = 20_000  # remembered over all mappings, some 400 bytes each; phones and beacons change their ids every quarter of an hour
+KEYS = 20_000  # remembered over all mappings, some 400 bytes each but for silence, which keeps a payload; phones change their ids each quarter of an hour
+
+_MEMORY, _MESSAGE = TypeAdapter(Memory), TypeAdapter(Message)  # a person may have written what is read
 
 
 class Memories:
@@ -25,15 +29,26 @@ class Memories:
 
     def __init__(self, stored: Mapping[Place, str], *, now: float) -> None:
         """Start with what is *stored*; what that puts into the future of *now* was just now."""
-        self._known = {place: settled(_read(text), now) for place, text in stored.items()}
-        self._changed: set[Place] = set()
+        before = {place: _read(text) for place, text in stored.items()}
+        self._known = {place: settled(memory, now) for place, memory in before.items()}
+        self._changed = {place: None for place, memory in before.items() if self._known[place] != memory}  # in order
         self._forgotten = 0
+        for place in list(self._known)[: max(len(self._known) - KEYS, 0)]:
+            self.forget(place)
 
     def __len__(self) -> int:
         return len(self._known)
 
     def of(self, place: Place) -> Memory:
-        """Return what is remembered of a place."""
+        """Return what is remembered of a place, which speaks now."""
+        memory = self._known.pop(place, None)
+        if memory is None:
+            return NOTHING
+        self._known[place] = memory
+        return memory
+
+    def look_up(self, place: Place) -> Memory:
+        """Return what is remembered of a place that does not speak now."""
         return self._known.get(place, NOTHING)
 
     def of_mapping(self, mapping: str) -> dict[Place, Memory]:
@@ -44,7 +59,8 @@ class Memories:
         """Remember this of a place from now on; where there are too many, forget the one that spoke longest ago."""
         self._known.pop(place, None)
         self._known[place] = memory
-        self._changed.add(place)
+        self._changed.pop(place, None)
+        self._changed[place] = None
         if len(self._known) > KEYS:
             oldest = next(iter(self._known))
             self.forget(oldest)
@@ -55,7 +71,7 @@ class Memories:
     def forget(self, place: Place) -> None:
         """Remember nothing of a place any more."""
         if self._known.pop(place, None) is not None:
-            self._changed.add(place)
+            self._changed[place] = None
 
     def documents(self) -> list[dict[str, Any]]:
         """Return all of it as JSON shows it."""
@@ -74,7 +90,7 @@ class Memories:
 
     def put_back(self, taken: Mapping[Place, str | None]) -> None:
         """Consider it unwritten again, after a commit failed."""
-        self._changed |= taken.keys()
+        self._changed = dict.fromkeys(taken) | self._changed
 
 
 def written(memory: Memory) -> str:
@@ -100,6 +116,6 @@ def memory_of(document: Mapping[str, Any]) -> tuple[Place, Memory]:
 def _read(text: str) -> Memory:
     known = json.loads(text)
     if "last" in known:
-        last = known["last"]
-        known["last"] = Message(**last | {"payload": base64.b64decode(last["payload"])})
-    return Memory(**known)
+        known["last"] = _MESSAGE.validate_python(known["last"] | {"payload": base64.b64decode(known["last"]["payload"])})
+    Memory(**known)  # a name that it does not know is a TypeError
+    return _MEMORY.validate_python(known)

@@ -83,7 +83,7 @@ _SECOND = (
         name TEXT NOT NULL,
         state TEXT NOT NULL,                -- what is remembered of it, JSON
         PRIMARY KEY (mapping, kind, name)
-    ) STRICT, WITHOUT ROWID""",
+    ) STRICT""",                            # with its rowid: what was learnt last comes last
 )
 
 

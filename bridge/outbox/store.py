@@ -185,8 +185,8 @@ class Store:
         return found
 
     def memories(self) -> dict[Place, str]:
-        """Return what gates remembered when it was last written."""
-        return {(mapping, kind, name): text for mapping, kind, name, text in self._db.execute("SELECT mapping, kind, name, state FROM memory")}
+        """Return what gates remembered when it was last written, what was learnt last at the end."""
+        return {(mapping, kind, name): text for mapping, kind, name, text in self._db.execute("SELECT mapping, kind, name, state FROM memory ORDER BY rowid")}
 
     def dead_counts(self) -> dict[str, int]:
         """Return how many dead letters each mapping has."""

@@ -32,10 +32,11 @@ class Storms:
 
     def stopped(self, mapping: str, topic: str) -> bool:
         """Return True if a mapping must not take a message from *topic* now, False if it may."""
-        at = self._published.get(topic)
+        at, before = self._published.get(topic), self._storms.get(mapping)
+        if at is not None and before is not None and before.until is not None and self._now() < before.until:
+            return True
         if at is None or self._now() - at > STORM_S:
             return False
-        before = self._storms.get(mapping)
         after = self._storms[mapping] = gust(before, self._now())
         if after.until is not None and (before is None or before.until is None):
             logger.error(

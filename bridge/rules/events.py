@@ -31,7 +31,7 @@ class Weighed:
 
     `result` is how it ends at once (DEAD: its event can't be made), with the reason; None where it goes on to an event.
     `key` is what its gates go by. `learnt` is what they remember from now on. `silent_for` is set where silence fires.
-    `now` is the gates' steady time, `wall` the clock's, which templates see.
+    `now` is the gates' steady time, `wall` the clock's, which templates see. `loops` tells that it has been here before.
     """
 
     message: Message
@@ -44,6 +44,7 @@ class Weighed:
     reason: str | None = None
     learnt: Mapping[Place, Memory]
     silent_for: int | None = None
+    loops: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +82,22 @@ def weighed(message: Message, route: Route, *, now: float, wall: float, recall: 
     rule = route.rule
     plain = Weighed(message=message, route=route, key=message.topic, names={}, now=now, wall=wall, learnt={})
     if (loop := loop_in(message.properties.get(HOP), route.mapping)) is not None:
-        return _ended(plain, loop)
+        return replace(_ended(plain, loop), loops=True)
     plain, refusal = _after_replay(plain, recall)
     if refusal is not None:
         return _ended(plain, refusal)
     try:
         plain = replace(plain, names=names_of(message, rule, wall=wall))
-        if rule.remembers:
-            plain = replace(plain, key=rule.key.render(plain.names))
     except RenderError as exc:
-        return _ended(plain, str(exc), Result.DEAD)
-    wanted = _unwanted(rule, plain.names)
-    return _through_gates(plain, wanted, recall) if rule.remembers else plain if wanted is None else _ended(plain, wanted)
+        return _unfit(plain, str(exc))
+    unwanted = _unwanted(rule, plain.names)
+    if not rule.remembers:
+        return plain if unwanted is None else _ended(plain, unwanted)
+    try:
+        plain = replace(plain, key=rule.key.render(plain.names))
+    except RenderError as exc:
+        return _unfit(plain, str(exc)) if unwanted is None else _ended(plain, unwanted)
+    return _through_gates(plain, unwanted, recall)
 
 
 def fates_of(found: Weighed, *, new_id: Callable[[], str]) -> list[Fate]:
@@ -126,13 +131,16 @@ def event_for(message: Message, route: Route, destination: str, *, id: str, wall
     """
     if destination not in route.destinations:
         raise RenderError(f"the mapping does not lead to {destination!r} any more")
-    names = names_of(message, route.rule, wall=wall)
-    if (unwanted := _unwanted(route.rule, names)) is not None:
+    rule, silent_for = route.rule, None
+    names = names_of(message, rule, wall=wall)
+    if rule.silence is not None:  # only its silence was to be told
+        silent_for = names["silent_for"] = max(round(wall - message.received_at), round(rule.silence))
+    if (unwanted := _unwanted(rule, names)) is not None:
         raise RenderError(unwanted)
-    plain = Weighed(message=message, route=route, key=message.topic, names=names, now=wall, wall=wall, learnt={})
+    plain = Weighed(message=message, route=route, key=message.topic, names=names, now=wall, wall=wall, learnt={}, silent_for=silent_for)
     event = _event(plain, route.destinations[destination], id)
-    joint = joint_of(route.rule.shape)
-    return event if route.rule.batch is None or joint is None else batched([event], joint=joint)
+    joint = joint_of(rule.shape)
+    return event if rule.batch is None or joint is None else batched([event], joint=joint)
 
 
 def names_of(message: Message, rule: Outbound, *, wall: float) -> dict[str, Any]:
@@ -213,13 +221,20 @@ def _through_gates(plain: Weighed, unwanted: str | None, recall: Recall) -> Weig
         memory, unchanged = _after_change(rule, memory, plain.names)
         refusal = refusal or unchanged
     if rule.silence is not None and refusal is None:
-        memory = gates.heard(memory, plain.message, plain.now)
-        refusal = "it is a sign of life: the mapping makes an event of silence only"
+        memory, refusal = _after_word(memory, plain)
     if rule.debounce is None and refusal is None:
         memory, refusal = gates.cooled(rule, memory, plain.now)
-        result = Result.COALESCED
+        if refusal is not None:
+            memory, result = before, Result.COALESCED  # a change that isn't told is told when it is reported again
     found = plain if memory == before else replace(plain, learnt={**plain.learnt, place: memory})
     return found if refusal is None else _ended(found, refusal, result)
+
+
+def _after_word(memory: Memory, plain: Weighed) -> tuple[Memory, str]:
+    """Return what is remembered of a key that speaks, and that this makes no event."""
+    if plain.message.retained and memory.heard_at is not None:
+        return memory, "it is a retained message that the broker replayed: no sign of life"
+    return gates.heard(memory, plain.message, plain.now), "it is a sign of life: the mapping makes an event of silence only"
 
 
 def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory, str | None]:
@@ -228,6 +243,11 @@ def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory,
         return gates.changed(memory, gates.mark(rule.on_change.value(names)))
     except RenderError as exc:
         return memory, f"`on_change` counts as unchanged: {exc}"
+
+
+def _unfit(plain: Weighed, reason: str) -> Weighed:
+    """Return what a message that its mapping can't read comes to: a dead letter, but where no event was to be made of it."""
+    return _ended(plain, reason, Result.DEAD if plain.route.rule.silence is None else Result.FILTERED)
 
 
 def _ended(plain: Weighed, reason: str, result: Result = Result.FILTERED) -> Weighed:

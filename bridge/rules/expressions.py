@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from functools import lru_cache
+from types import GeneratorType
 from typing import Any, ClassVar, NoReturn, Self
 from urllib.parse import quote
 
@@ -115,9 +116,7 @@ class Expression(Source):
     def value(self, names: Names) -> Any:
         """Return what it comes to, with its type kept; raise RenderError."""
         try:
-            value = self._compiled(names)
-            if isinstance(value, StrictUndefined):
-                str(value)  # raises, as any use of a missing value does
+            value = _whole(self._compiled(names))
         except Exception as exc:  # a user's expression may raise anything at all
             self._fail(exc, names)
         return value
@@ -129,6 +128,19 @@ class Expression(Source):
             return bool(value)
         except Exception as exc:  # as above
             self._fail(exc, names)
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with nothing missing in it, and what filters like `map` give drip by drip as a list; raise UndefinedError."""
+    if isinstance(value, StrictUndefined):
+        str(value)  # raises, as any use of a missing value does
+    if isinstance(value, GeneratorType):
+        value = list(value)
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, StrictUndefined | dict | list | tuple | GeneratorType):
+                _whole(inner)
+    return value
 
 
 class Text(Source):

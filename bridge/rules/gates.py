@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from bridge.errors import RenderError
 from bridge.model import Message
 from bridge.rules.expressions import Expression
 from bridge.rules.units import Duration, Slice, duration_text
@@ -73,11 +74,14 @@ NOTHING = Memory()
 
 
 def mark(value: Any) -> str:
-    """Return what recognises a value: equal for equal values, 21 and 21.0 alike, and short."""
+    """Return what recognises a value: equal for equal values, 21 and 21.0 alike, and short; raise RenderError if none does."""
     try:
-        text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError):
-        text = repr(value)
+        try:
+            text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        except TypeError:  # a date, say
+            text = repr(value)
+    except (ValueError, RecursionError) as exc:
+        raise RenderError(f"the value can't be compared: {exc}") from exc
     return text if len(text) <= MAX_MARK else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

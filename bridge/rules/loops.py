@@ -9,25 +9,29 @@ or a device hands no user properties on.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from bridge.rules.topics import Filter
+from bridge.rules.topics import Filter, FilterTree
 
 HOP = "webhook-hop"
 MAX_TRAIL = 16  # names; a chain of so many mappings and hooks that is no loop has not been seen
 
-STORM_ECHOES, STORM_S = 60, 30.0  # a loop over a slow card still makes ten a second; a hand on a dimmer no more than ten, and not for long
+STORM_ECHOES, STORM_S = 150, 30.0  # five a second for half a minute: a loop over a slow card still makes ten, a hand on a dimmer tires
 STORM_PAUSE_S = 60.0  # then it is tried again
 
+_VALUE, _COMMENT = re.compile(r"\{\{.*?\}\}", re.DOTALL), re.compile(r"\{#.*?#\}", re.DOTALL)
+_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _TRAIL = re.compile(r"[A-Za-z0-9_-]{1,64}(?:, ?[A-Za-z0-9_-]{1,64})*", re.ASCII)
 
-# What devices publish their state to, told from their command topic: Zigbee2MQTT, Z-Wave JS UI, evcc, Valetudo; Tasmota;
-# Shelly, ESPHome.
+# What devices publish their state to, told from their command topic: Zigbee2MQTT, Z-Wave JS UI, evcc, Valetudo; Frigate;
+# Tasmota, twice; Shelly; ESPHome.
 _STATES = (
     (re.compile(r"(.+)/set(?:/[^/]+)?"), r"\1"),
+    (re.compile(r"(.+)/set"), r"\1/state"),
     (re.compile(r"cmnd/([^/]+)/(.+)"), r"stat/\1/\2"),
+    (re.compile(r"cmnd/([^/]+)/(.+)"), r"stat/\1/RESULT"),
     (re.compile(r"(.+)/command"), r"\1"),
     (re.compile(r"(.+)/command"), r"\1/state"),
 )
@@ -63,8 +67,8 @@ def loop_in(text: str | None, name: str) -> str | None:
 class Place:
     """A mapping or a hook as the lint sees it: what it takes, and what it leads to.
 
-    A mapping takes `filters` and posts to `urls`, or to hooks of this bridge by their path; a hook takes requests and
-    publishes to `topic`, as a mapping with a reply does.
+    A mapping takes `filters` and may post to `hooks` of this bridge; a hook publishes to `topic`, as a mapping with a
+    reply does.
     """
 
     name: str
@@ -75,32 +79,38 @@ class Place:
 
 
 def loops(places: Iterable[Place]) -> list[tuple[Place, ...]]:
-    """Return ways that lead back to where they began, each once, as the places on it: the first from every place."""
-    known = list(places)
-    after = {place.name: list(_after(place, known)) for place in known if place.hooks or place.topic is not None}
+    """Return ways that lead back to where they began, each once, as the places on it: the shortest from every place."""
+    known = {place.name: place for place in places}
+    taking: FilterTree[Place] = FilterTree()
+    for place in known.values():
+        for filter in place.filters:
+            taking.add(filter.levels, place)
+    after = {place.name: _after(place, known, taking) for place in known.values() if place.hooks or place.topic is not None}
     found: dict[frozenset[str], tuple[Place, ...]] = {}
-    for start in known:
-        if start.name in after and (way := _way_back(start, after)):
+    for name in after:
+        if way := _way_back(known[name], after):
             found.setdefault(frozenset(place.name for place in way), way)
     return list(found.values())
 
 
 def overlaps(filter: Filter, topic: str) -> bool:
     """Return True if a topic written as *topic*, templates and all, may be one that *filter* takes, False if it never is."""
-    levels = tuple("+" if "{" in level else level for level in re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "{", topic).split("/"))
-    return _may_meet(filter.levels, levels)
+    tree: FilterTree[Filter] = FilterTree()
+    tree.add(filter.levels, filter)
+    return bool(tree.meeting(_levels_of(topic)))
 
 
 def own_hooks(url: str, *, listen: str, paths: Mapping[str, Filter]) -> tuple[str, ...]:
-    """Return the names of this bridge's hooks, by their *paths*, that *url* leads to when they listen at *listen*."""
-    parts = urlsplit(re.sub(r"\{\{.*?\}\}", "x", url))
+    """Return the names of this bridge's hooks, by their *paths*, that *url* may lead to when they listen at *listen*."""
+    plain = _TAG.sub("+", _COMMENT.sub("", url))
+    parts = urlsplit(plain)
     host, _, port = listen.rpartition(":")
     local = {"localhost", "127.0.0.1", "::1", host.strip("[]")}
     default = 443 if parts.scheme == "https" else 80
     if parts.hostname not in local or (parts.port or default) != int(port):
         return ()
-    levels = tuple(parts.path.removeprefix("/").split("/"))
-    return tuple(name for name, pattern in paths.items() if pattern.takes(levels))
+    levels = tuple("+" if "+" in segment else unquote(segment) for segment in parts.path.removeprefix("/").split("/"))
+    return tuple(name for name, pattern in paths.items() if _may_meet(pattern, levels))
 
 
 def state_topics(topic: str) -> tuple[str, ...]:
@@ -123,20 +133,26 @@ def _way_back(start: Place, after: Mapping[str, list[Place]]) -> tuple[Place, ..
     return None
 
 
-def _after(place: Place, known: list[Place]) -> Iterator[Place]:
-    topics = () if place.topic is None else (place.topic, *state_topics(place.topic))
-    for other in known:
-        if other.name in place.hooks or any(overlaps(filter, topic) for filter in other.filters for topic in topics):
-            yield other
+def _after(place: Place, known: Mapping[str, Place], taking: FilterTree[Place]) -> list[Place]:
+    """Return where a place leads to: the hooks that it posts to, and what takes the topics that it, or its device, publishes to."""
+    found = {name: known[name] for name in place.hooks if name in known}
+    for topic in () if place.topic is None else (place.topic, *state_topics(place.topic)):
+        found |= {other.name: other for other in taking.meeting(_levels_of(topic))}
+    return list(found.values())
 
 
-def _may_meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    for n, level in enumerate(one):
-        if level == "#":
-            return not other[0].startswith("$") or n > 0
-        if n >= len(other) or (level not in ("+", other[n]) and other[n] != "+"):
-            return False
-    return len(one) == len(other)
+def _levels_of(topic: str) -> tuple[str, ...]:
+    """Return the levels of a topic that a template makes: a value is any one level, and behind a block all is possible."""
+    plain = _COMMENT.sub("", topic)
+    before, block, _ = plain.partition("{%")
+    levels = ["+" if "\0" in level else level for level in _VALUE.sub("\0", before).split("/")]
+    return tuple(levels) if not block else (*levels[:-1], "#")
+
+
+def _may_meet(pattern: Filter, levels: tuple[str, ...]) -> bool:
+    tree: FilterTree[Filter] = FilterTree()
+    tree.add(pattern.levels, pattern)
+    return bool(tree.meeting(levels))
 
 
 # --- the storm ---

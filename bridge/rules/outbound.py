@@ -128,7 +128,8 @@ class Outbound(Destination, Gates):
     @model_validator(mode="after")
     def _knows_its_names(self) -> "Outbound":
         for field, source in self._templates():
-            if problem := unknown_names(source.names, {*self.names, *self.captures}):
+            known = NAMES if field in ("when", "on_change", "key") else self.names  # these are asked of messages, not of silence
+            if problem := unknown_names(source.names, {*known, *self.captures}):
                 raise ValueError(f"{field}: {problem}")
         for field, source in self._reply_templates():
             if problem := unknown_names(source.names, {*REPLY_NAMES, *self.captures}):

@@ -108,6 +108,32 @@ class FilterTree(Generic[T]):
         """Return the values of every filter that takes all that the filter of these *levels* takes, itself included."""
         return list(self._cover(levels, 0))
 
+    def meeting(self, levels: tuple[str, ...]) -> list[T]:
+        """Return the values of every filter that takes any topic which the filter of these *levels* takes, too."""
+        return list(self._meet(levels, 0))
+
+    def _meet(self, levels: tuple[str, ...], n: int) -> Iterator[T]:
+        system = n == 0 and levels[0].startswith("$")
+        if not system:
+            yield from self._rest
+        if n == len(levels):
+            yield from self._here
+        elif levels[n] == "#":
+            yield from (value for level, branch in self._branches.items() if n or not level.startswith("$") for value in branch._all())
+            yield from self._here if n else ()
+        elif levels[n] == "+":
+            yield from (value for level, branch in self._branches.items() if n or not level.startswith("$") for value in branch._meet(levels, n + 1))
+        else:
+            for level in (levels[n],) if system else (levels[n], "+"):
+                if (branch := self._branches.get(level)) is not None:
+                    yield from branch._meet(levels, n + 1)
+
+    def _all(self) -> Iterator[T]:
+        yield from self._here
+        yield from self._rest
+        for branch in self._branches.values():
+            yield from branch._all()
+
     def _cover(self, levels: tuple[str, ...], n: int) -> Iterator[T]:
         if not (n == 0 and levels[0].startswith("$")):
             yield from self._rest

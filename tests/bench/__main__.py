@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     latency = _add(names, "latency", benches.latency, runs=1, numbers=steady)
     latency.add_argument("--strict", action="store_true", help='durability = "strict" instead of "balanced"')
     _add(names, "quiet", benches.quiet, runs=1, numbers={"--events": (int, 1_000, "how many events"), "--rate": (float, 20.0, "events a second")})
+    _add(names, "routing", benches.routing, runs=5, numbers={**events, "--mappings": (int, 10_000, "how many mappings")})
+    _add(names, "gates", benches.gates, runs=1, numbers={"--events": (int, 800, "how many messages"), "--rate": (float, 20.0, "messages a second")})
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     return parser
 

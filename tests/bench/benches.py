@@ -20,6 +20,19 @@ FLAT = {"events/s": Goal(">=", 1_500), "lost": Goal("=", 0), "forged": Goal("=",
 LATENCY = {"median, ms": Goal("<", 2.5), "p99, ms": Goal("<", 15), "lost": Goal("=", 0), "RSS, MB": Goal("<", 70), "idle CPU, %": Goal("<", 0.5)}
 SLOW_LATENCY = {"median, ms": Goal("<", 4), "lost": Goal("=", 0)}
 QUIET = {"lost": Goal("=", 0), "commits": Goal("=", 0), "files changed": Goal("=", 0)}
+GATE_LINES = {  # what stands below the one mapping; the readings differ from each other, as a meter's do
+    "no gate": "",
+    "on_change, nothing changes": 'on_change = "topic"\n',
+    "on_change, all changes": 'on_change = "payload.id"\n',
+    "retained changed": 'retained = "changed"\n',
+    "cooldown 10s": 'cooldown = "10s"\n',
+    "debounce 2s": 'debounce = "2s"\n',
+    "silence 1h": 'silence = "1h"\n',
+    "batch of 50, 5s": 'batch = { size = 50, wait = "5s" }\n',
+    "keep latest": 'keep = "latest"\n',
+}
+ROUTING = {"many / three": Goal(">=", 0.8), "lost": Goal("=", 0)}
+GATES = {f"{name}: commits meanwhile": Goal("<=", 1) for name in GATE_LINES}
 BACKLOG = {
     "start-up, s": Goal("<", 2),
     "RSS above empty, MB": Goal("<=", 20),
@@ -120,6 +133,43 @@ def backlog(options: Namespace) -> Figures:
     return figures
 
 
+def routing(options: Namespace) -> Figures:
+    """Publish as fast as may be past many mappings of which three take each message, and past these three alone."""
+    figures = Figures(f"routing: {options.events:,} messages, {options.mappings:,} mappings of which three take each, beside three", ROUTING)
+    few, many = _mappings(3), _mappings(options.mappings)
+    with rig(flood=True) as parts:  # filters that cross bring copies of each message, which count for the broker's queue
+        for _ in range(options.runs):
+            one, other = _past(parts, few, options.events), _past(parts, many, options.events)
+            figures.add(
+                {
+                    "three, messages/s": one["rate"],
+                    "many, messages/s": other["rate"],
+                    "many / three": other["rate"] / one["rate"],
+                    "lost": one["lost"] + other["lost"],
+                    "start-up of three, s": one["startup_s"],
+                    "start-up of many, s": other["startup_s"],
+                    "RSS of many, MB": other["rss_mb"],
+                }
+            )
+    return figures
+
+
+def gates(options: Namespace) -> Figures:
+    """Count what each gate writes to the outbox while a quiet house passes it, in less than a minute, and in the minute after."""
+    figures = Figures(f"gates: {options.events:,} messages at {options.rate:g}/s", GATES)
+    for name, lines in GATE_LINES.items():
+        with rig() as parts, parts.daemon(more=lines) as daemon:
+            time.sleep(SETTLE_S)
+            began, before = time.monotonic(), daemon.metric("mqtthook_outbox_commits_total")
+            parts.publish_only(options.events, rate=options.rate)
+            during = daemon.metric("mqtthook_outbox_commits_total")
+            time.sleep(max(LEDGER_S - (time.monotonic() - began), 0.0))
+            after = daemon.metric("mqtthook_outbox_commits_total")
+            written = sum(size for size, _ in _fingerprints(daemon.state)[1:])
+            figures.add({f"{name}: commits meanwhile": during - before, f"{name}: commits of the minute": after - during, f"{name}: log, KB": written / 1000})
+    return figures
+
+
 def cpu_percent(daemon: Daemon, meanwhile: Callable[[], object]) -> float:
     """Return how much of one processor the daemon uses meanwhile."""
     began, before_s = time.monotonic(), daemon.cpu_s()
@@ -150,6 +200,22 @@ def _flat_from(parts: Rig, outbox: Path, events: int) -> Report:
         rss_mb = daemon.rss_mb()
         report = parts.publish(events)
         return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb()}
+
+
+def _mappings(count: int) -> str:
+    """Return so many mappings in all: the first, two more that take its messages and don't want them, and others that don't take them."""
+    lines = ['[destination.other]\nurl = "http://127.0.0.1:9/"\nsign = "none"\n']
+    lines += [f'[outbound.beside{n}]\ntopic = "{topic}"\nto = "other"\nwhen = "payload.no_such_key is defined"\n' for n, topic in enumerate(("sensors/#", "+/{id}/state"))]
+    elsewhere = ("sensors/elsewhere{n}/state", "house/{n}/{{room}}/power", "+/{n}/alarm/#")
+    lines += [f'[outbound.m{n}]\ntopic = "{elsewhere[n % 3].format(n=n)}"\nto = "other"\n' for n in range(count - 3)]
+    return "".join(lines)
+
+
+def _past(parts: Rig, mappings: str, events: int) -> Report:
+    parts.receiver.reset()
+    with parts.daemon(more=mappings) as daemon:
+        report = parts.publish(events)
+        return {**report, "startup_s": daemon.startup_s, "rss_mb": daemon.rss_mb()}
 
 
 def _drained(parts: Rig, outbox: Path, rows: int) -> Report:

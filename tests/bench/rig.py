@@ -181,21 +181,24 @@ class Rig:
     def __init__(self, place: Path, mqtt_port: int, receiver: Receiver) -> None:
         self.place, self.mqtt_port, self.receiver = place, mqtt_port, receiver
 
-    def config(self, state: Path, *, strict: bool = False) -> tuple[Path, int]:
-        """Write the config of a daemon into its state directory; return its path and the port of the admin side."""
+    def config(self, state: Path, *, strict: bool = False, more: str = "") -> tuple[Path, int]:
+        """Write the config of a daemon, with *more* at its end, into its state directory; return its path and the port of the admin side."""
         admin_port, path = free_port(), state / "config.toml"
         secret = "whsec_" + base64.b64encode(SECRET).decode()
         durability = "strict" if strict else "balanced"
         text = CONFIG.format(mqtt_port=self.mqtt_port, admin_port=admin_port, hook_port=self.receiver.port, secret=secret, durability=durability)
-        path.write_text(text)
+        path.write_text(text + more)
         path.chmod(0o600)
         return path, admin_port
 
     @contextmanager
-    def daemon(self, *, state: Path | None = None, strict: bool = False, slow_fsync_ms: float = 0.0) -> Iterator[Daemon]:
-        """Run the daemon, with the outbox in *state* or with a new one, until it is ready and then until the end."""
+    def daemon(self, *, state: Path | None = None, strict: bool = False, slow_fsync_ms: float = 0.0, more: str = "") -> Iterator[Daemon]:
+        """Run the daemon, with the outbox in *state* or with a new one, until it is ready and then until the end.
+
+        *more* stands in its config below the one mapping, whose table it may go on with.
+        """
         state = state or Path(tempfile.mkdtemp(prefix="state-", dir=self.place))
-        path, admin_port = self.config(state, strict=strict)
+        path, admin_port = self.config(state, strict=strict, more=more)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MQTTHOOK_")}
         environment["STATE_DIRECTORY"] = str(state)
         if slow_fsync_ms:
@@ -216,6 +219,12 @@ class Rig:
             assert process.stdout is not None
             late_ms = json.loads(process.stdout.read())["late_ms"]
         return {**self.receiver.report(count), "late_ms": late_ms}
+
+    def publish_only(self, count: int, *, rate: float) -> None:
+        """Publish *count* events, whatever becomes of them, and return when the last one is out."""
+        order = Order(port=self.mqtt_port, count=count, rate=rate, ahead=0, progress=str(self.receiver.progress))
+        with running([sys.executable, "-m", "tests.bench.publisher", json.dumps(asdict(order))], stdout=subprocess.PIPE) as process:
+            process.wait(START_S + count / rate)
 
     def await_delivery(self, count: int) -> None:
         """Return when *count* events have come, or none has come for QUIET_S."""

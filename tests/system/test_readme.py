@@ -224,3 +224,23 @@ def test_recipe_from_a_hook_to_a_lamp(tmp_path: Path, broker: Mosquitto, n: int,
         called = subprocess.run(["bash", "-c", script], env=bridge.environment, capture_output=True, text=True, timeout=30, check=True)
         assert json.loads(called.stdout)["status"] == "published", called.stdout
         until(lambda: lamp.payloads("zigbee2mqtt/hall/light/set") == [state], "the lamp to be switched")
+
+
+def test_recipe_for_commands_without_an_open_port(tmp_path: Path, broker: Mosquitto) -> None:
+    recipe = (RECIPES / "commands-without-a-port.md").read_text()
+    port = free_port()
+    (tmp_path / "server.py").write_text(block(recipe, "python").replace("9000", str(port)))
+    mappings = block(recipe, "toml").removeprefix("version = 1\n").replace("https://example.com", f"http://127.0.0.1:{port}")
+    bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings)
+    bridge.environment["HOUSE_SECRET"] = SECRET
+    server = subprocess.Popen([sys.executable, str(tmp_path / "server.py")], stderr=subprocess.DEVNULL, env={**os.environ, "HOUSE_SECRET": SECRET})
+    try:
+        until(lambda: is_open(port), "the server to listen")
+        with device(broker.port, "shellies/shelly1-gate/#") as gate, bridge, device(broker.port) as house:
+            house.publish("tele/hall-plug/STATE", '{"POWER":"ON"}')
+            until(lambda: bridge.metrics()['mqtthook_ledger_out_total{mapping="poll.reply",outcome="filtered"}'] == 1, "an answer that opens nothing")
+            house.publish("shellies/shellybutton1-3C6105/input_event/0", '{"event":"S","event_cnt":1}')
+            until(lambda: gate.payloads("shellies/shelly1-gate/relay/0/command") == [b"on"], "the gate to open")
+    finally:
+        server.kill()
+        server.wait()

@@ -14,12 +14,12 @@ IMPURE = {"asyncio", "time", "random", "os", "socket", "logging", "threading", "
 
 # A library that only one module, or one room, may know.
 KNOWN_BY = {
-    "paho": {"edges/mqtt/session.py", "edges/mqtt/wire.py"},
+    "paho": {"edges/mqtt/session.py", "edges/mqtt/tap.py", "edges/mqtt/wire.py"},
     "aiohttp": {"edges/inlet.py", "edges/outlet.py"},
     "sqlite3": {"outbox/store.py", "outbox/schema.py", "cli/version.py"},
     "sqlite_utils": {"outbox/schema.py"},
     "prometheus_client": {"watch/metrics.py"},
-    "jinja2": {"rules/expressions.py", "rules/reasons.py", "rules/sandbox.py"},
+    "jinja2": {"rules/expressions.py", "rules/reasons.py", "rules/sandbox.py", "rules/structures.py"},
 }
 
 MODULES = sorted(BRIDGE.rglob("*.py"))

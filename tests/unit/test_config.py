@@ -68,7 +68,7 @@ def file(directory: Path, name: str, content: str | bytes, *, mode: int = 0o600)
 
 
 def test_a_missing_file_is_said_with_what_to_do(tmp_path: Path) -> None:
-    assert problems(tmp_path / "nowhere.toml") == [f"{tmp_path}/nowhere.toml: there is no such file; copy config.example.toml there, or name another with --config".replace(f"{tmp_path}/nowhere.toml", "config.toml")]
+    assert problems(tmp_path / "nowhere.toml") == [f"{tmp_path}/nowhere.toml: there is no such file; `mqtthook init` writes a first one, or name another with --config".replace(f"{tmp_path}/nowhere.toml", "config.toml")]
 
 
 def test_a_directory_is_no_config_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model import Event, Lane, Message, State
-from bridge.rules.events import captures_of, fates_for, fates_of, letter_of, names_of, weighed
+from bridge.errors import RenderError
+from bridge.model import Event, Lane, Message, Priority, Result, State
+from bridge.rules.events import KEY, captures_of, event_for, fates_for, fates_of, letter_of, names_of, silence_of, weighed
+from bridge.rules.events import TOPIC as BY_TOPIC
+from bridge.rules.gates import NOTHING, Memory
+from bridge.rules.loops import HOP, MAX_TRAIL
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.payloads import MAX_DEPTH, decoded
 from tests.rig.mappings import AT, MOTION, TOPIC, event, fate, mapping, message, new_id, route, weigh
@@ -244,6 +249,146 @@ def test_the_first_filter_that_takes_a_topic_says_what_is_captured() -> None:
     assert names_of(message(topic="y/a/b"), rule, wall=AT)["rest"] == "a/b"
 
 
+# Gates
+
+LAST = Memory(heard_at=AT - 3600, last=message(b'{"v":1}', at=AT - 3600))
+
+
+@pytest.mark.parametrize(
+    ("hop", "reason", "onward"),
+    [
+        (None, None, "hall-motion"),
+        ("other", None, "other, hall-motion"),
+        ("hall-motion-2, x", None, "hall-motion-2, x, hall-motion"),
+        ("no trail at all!", None, "hall-motion"),
+        ("hall-motion", "a loop: it has come through hall-motion before", ""),
+        ("a, hall-motion, b", "a loop: it has come through hall-motion before", ""),
+        (", ".join(f"n{n}" for n in range(MAX_TRAIL)), f"a loop: it has come through {MAX_TRAIL} mappings and hooks", ""),
+    ],
+)
+def test_what_has_come_through_its_mapping_before_ends_there_and_anything_else_says_where_it_has_been(hop: str | None, reason: str | None, onward: str) -> None:
+    came = replace(message(), properties={} if hop is None else {HOP: hop})
+    found = weigh(came, mapping(on_change="payload", retained="changed"))
+    (only,) = fates_of(found, new_id=new_id)
+    if reason is None:
+        assert isinstance(only.content, Event)
+        assert dict(only.content.headers)[HOP] == onward
+    else:
+        assert (only.content, only.result, found.learnt) == (None, Result.FILTERED, {})
+        assert str(only.reason).startswith(reason)
+
+
+@pytest.mark.parametrize("gates", [{}, {"on_change": "payload"}, {"cooldown": "60s"}, {"debounce": "2s"}, {"silence": "30m"}], ids=str)
+def test_what_when_doesnt_want_is_filtered_though_it_has_no_key(gates: dict[str, str]) -> None:
+    """A filter that takes many kinds of messages, of which one has the id that the key goes by: the rest is no dead letter."""
+    found = weigh(message(b'{"type":"heartbeat"}'), mapping(when="payload.type == 'press'", key="{{ payload.id }}", **gates))
+    assert (found.result, found.reason) == (Result.FILTERED, "`when` is false: payload.type == 'press'")
+
+
+@pytest.mark.parametrize("gates", [{}, {"on_change": "payload"}, {"cooldown": "60s"}, {"debounce": "2s"}], ids=str)
+def test_what_is_wanted_and_has_no_key_is_a_dead_letter(gates: dict[str, str]) -> None:
+    (only,) = fates_of(weigh(message(b"{}"), mapping(key="{{ payload.id }}", **gates)), new_id=new_id)
+    assert (only.content, only.result, only.reason, only.key) == (message(b"{}"), Result.DEAD, "payload.id is missing", TOPIC)
+
+
+def test_what_gates_refuse_ends_once_for_each_destination() -> None:
+    to = Destination.model_validate({"url": "https://a.example/", "sign": "none"})
+    route = Route(mapping="m", rule=Outbound.model_validate({"topic": "#", "to": ["a", "b"], "cooldown": "60s"}), destinations={"a": to, "b": to})
+    first = weighed(message(), route, now=AT, wall=AT)
+    assert [(one.destination, one.result, type(one.content)) for one in fates_of(first, new_id=new_id)] == [("a", None, Event), ("b", None, Event)]
+    second = weighed(message(), route, now=AT + 1, wall=AT + 1, recall=lambda place: first.learnt[place])
+    ends = fates_of(second, new_id=new_id)
+    assert [(one.destination, one.result, one.content) for one in ends] == [("a", Result.COALESCED, None), ("b", Result.COALESCED, None)]
+    assert len({one.id for one in [*ends, *fates_of(first, new_id=new_id)]}) == 4
+
+
+def test_what_gates_learn_is_kept_by_key_and_what_replays_are_told_by_is_kept_by_topic() -> None:
+    found = weigh(message(), mapping(on_change="payload.occupancy", cooldown="60s", retained="changed", key="{{ room }}"))
+    assert found.key == "hall"
+    assert set(found.learnt) == {("hall-motion", KEY, "hall"), ("hall-motion", BY_TOPIC, TOPIC)}
+    assert found.learnt["hall-motion", KEY, "hall"] == Memory(value="true", fired_at=AT)
+    assert weigh(message(), mapping(on_change="payload.occupancy"), recall=lambda place: Memory(value="true")).learnt == {}, "nothing new"
+
+
+def test_what_a_gate_cant_tell_or_only_listens_to_ends_with_its_reason() -> None:
+    found = weigh(message(), mapping(on_change="payload.voltage", cooldown="60s"))
+    assert (found.result, found.reason, found.learnt) == (Result.FILTERED, "`on_change` counts as unchanged: payload.voltage is missing", {})
+    found = weigh(message(), mapping(silence="30m"))
+    assert (found.result, found.reason) == (Result.FILTERED, "it is a sign of life: the mapping makes an event of silence only")
+    assert found.learnt == {("hall-motion", KEY, TOPIC): Memory(heard_at=AT, last=message())}
+
+
+def test_silence_makes_an_event_of_the_last_message_and_is_noted() -> None:
+    found = silence_of(route(mapping(silence="30m", key="{{ room }}", expires="1h")), "hall", LAST, now=AT, wall=AT + 7)
+    assert (found.result, found.key, found.silent_for, found.names["silent_for"]) == (None, "hall", 3600, 3600)
+    assert found.learnt == {("hall-motion", KEY, "hall"): Memory(heard_at=LAST.heard_at, last=LAST.last, silent=True)}
+    (only,) = fates_of(found, new_id=new_id)
+    assert (only.key, only.expires_s) == ("hall", 3600.0)
+
+
+def test_silence_of_a_message_that_cant_be_read_any_more_is_a_dead_letter() -> None:
+    found = silence_of(route(mapping(silence="30m", decode="json")), TOPIC, Memory(heard_at=AT, last=message(b"no json")), now=AT + 1800, wall=AT)
+    (only,) = fates_of(found, new_id=new_id)
+    assert (only.content, only.result) == (message(b"no json"), Result.DEAD)
+    assert found.learnt[("hall-motion", KEY, TOPIC)].silent, "and not one more each half hour"
+
+
+def test_only_a_mapping_with_a_reply_keeps_the_topic_beside_its_event() -> None:
+    assert event().topic == ""
+    assert event(reply={"topic": "a", "text": "on"}).topic == TOPIC
+
+
+# What is mended
+
+
+def test_a_dead_letter_becomes_an_event_once_its_mapping_is_mended() -> None:
+    dead = fate(b'{"v":1}', text="{{ payload.w }}")
+    assert isinstance(dead.content, Message)
+    made = event_for(dead.content, route(mapping(text="{{ payload.v }}")), "hall-motion", id=dead.id, wall=AT)
+    assert (made.body, made.parts) == (b"1", ())
+
+
+def test_in_a_mapping_with_batches_it_is_a_batch_of_one() -> None:
+    made = event_for(message(b'{"v":1}'), route(mapping(json={"v": "{{ payload.v }}"}, batch={})), "hall-motion", id="evt_1", wall=AT)
+    assert (made.body, made.parts, made.joint) == (b'[{"v":1}]', (7,), ",")
+
+
+@pytest.mark.parametrize(
+    ("keys", "destination", "words"),
+    [
+        ({}, "elsewhere", "the mapping does not lead to 'elsewhere' any more"),
+        ({"when": "payload.a"}, "hall-motion", "`when` counts as false: payload.a is missing"),
+        ({"when": "payload.v > 1"}, "hall-motion", "`when` is false: payload.v > 1"),
+        ({"decode": "text", "text": "{{ payload.v }}"}, "hall-motion", "payload.v is missing"),
+    ],
+    ids=str,
+)
+def test_one_that_still_cant_be_an_event_says_why(keys: dict[str, Any], destination: str, words: str) -> None:
+    with pytest.raises(RenderError, match=re.escape(words)):
+        event_for(message(b'{"v":1}'), route(mapping(**keys)), destination, id="evt_1", wall=AT)
+
+
+def test_gates_are_not_asked_again_for_what_they_let_through() -> None:
+    assert event_for(message(b"1", retained=True), route(mapping(on_change="payload", cooldown="60s")), "hall-motion", id="evt_1", wall=AT).method == "POST"
+
+
+def test_a_report_of_silence_is_mended_as_one() -> None:
+    """The product: a mapping with `silence` fires with the last payload *and* `silent_for`."""
+    (dead,) = fates_of(silence_of(route(mapping(silence="30m", text="{{ payload.w }}")), TOPIC, LAST, now=AT, wall=AT), new_id=new_id)
+    content = letter_of(dead, created_at=AT, origin=None).content
+    assert isinstance(content, Message)
+    made = event_for(content, route(mapping(silence="30m", text="{{ payload.v }} for {{ silent_for }} s")), "hall-motion", id=dead.id, wall=AT)
+    assert made.body == b"1 for 3600 s"
+
+
+def test_under_silence_no_message_makes_an_event_not_even_one_that_is_mended() -> None:
+    """The product: a mapping with `silence` fires for silence only."""
+    found = weigh(message(b"no json"), mapping(silence="30m", decode="json"))
+    if found.result is Result.DEAD:
+        with pytest.raises(RenderError):
+            event_for(found.message, route(mapping(silence="30m")), "hall-motion", id="evt_1", wall=AT)
+
+
 # Letters
 
 
@@ -257,3 +402,17 @@ def test_a_letter_keeps_a_message_that_could_not_become_an_event_as_dead() -> No
     letter = letter_of(fate(b"", decode="json"), created_at=AT, origin=None)
     assert (letter.state, letter.dead_at, letter.reason, letter.expires_at) == (State.DEAD, AT, "the payload is empty, not JSON", None)
     assert letter.content == message(b"")
+
+
+def test_a_letter_goes_by_its_key_or_by_itself_and_first_where_the_mapping_says_so() -> None:
+    letter = letter_of(fate(key="{{ room }}", priority="high"), created_at=AT, origin=None)
+    assert (letter.key, letter.priority) == ("hall", Priority.HIGH)
+    letter = letter_of(found := fate(order="none", key="{{ room }}"), created_at=AT, origin=None)
+    assert (letter.key, letter.priority) == (found.id, Priority.NORMAL)
+
+
+def test_a_bridge_that_has_seen_nothing_knows_nothing() -> None:
+    routes = Routes([route(mapping(on_change="payload"))])
+    assert [one.result for one in fates_for(message(), routes, wall=AT, new_id=new_id)] == [None]
+    known = weigh(message(), mapping(on_change="payload")).learnt
+    assert [one.result for one in fates_for(message(), routes, wall=AT, new_id=new_id, recall=lambda place: known.get(place, NOTHING))] == [Result.FILTERED]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import RenderError
 from bridge.rules.expressions import MAX_OUTPUT, Expression, HeaderText, Text, TopicText, UrlText, unknown_names
-from bridge.rules.structures import Structure, json_bytes
+from bridge.rules.structures import Structure
 
 MOTION = {"occupancy": True, "battery": 55, "illuminance": None, "temperature": "21.5", "switch:0": {"output": True}, "items": 3, "update": {"state": "idle"}}
 
@@ -422,83 +422,3 @@ def test_a_url_that_cant_be_called_is_refused_when_it_is_read(url: str, words: s
 
 def test_a_hash_sign_inside_a_template_is_no_fragment() -> None:
     assert UrlText.parse("https://example.com/{{ a|replace('#', 'x') }}").render({"a": "#1"}) == "https://example.com/x1"
-
-
-# Structures
-
-WRITTEN = [  # written, the JSON that comes of it
-    ({"battery": "{{ payload.battery }}"}, {"battery": 55}),
-    ({"battery": " {{ payload.battery }} "}, {"battery": 55}),
-    ({"battery": "{{ payload.battery }} %"}, {"battery": "55 %"}),
-    ({"a": "{{ payload.battery }}{{ payload.battery }}"}, {"a": "5555"}),
-    ({"a": "{{- payload.battery -}}"}, {"a": 55}),
-    ({"a": "{{ '}}' }}"}, {"a": "}}"}),
-    ({"a": "{{ payload.illuminance }}"}, {"a": None}),
-    ({"a": "{{ payload.update }}", "b": ["{{ levels }}", 1, 2.5, True, "x"]}, {"a": {"state": "idle"}, "b": [["zigbee2mqtt", "hall", "motion"], 1, 2.5, True, "x"]}),
-    ({"a": "{{ payload.battery > 20 }}"}, {"a": True}),
-    ({"{{ key }}": "v"}, {"{{ key }}": "v"}),
-    ("{{ payload.battery }}", 55),
-    ([], []),
-]
-
-
-@pytest.mark.parametrize(("written", "value"), WRITTEN)
-def test_json_is_built_leaf_by_leaf_and_a_lone_expression_keeps_its_type(written: Any, value: Any) -> None:
-    assert json.loads(Structure.parse(written).render(NAMES)) == value
-
-
-@given(st.text(), JSON)
-def test_no_value_breaks_out_of_its_place_in_json(text: str, value: Any) -> None:
-    structure = Structure.parse({"lone": "{{ value }}", "within": "<{{ text }}>", "on": False})
-    try:
-        body = structure.render({"value": value, "text": text})
-    except RenderError as exc:
-        assert "can't be written as JSON" in str(exc), "a lone surrogate has no UTF-8"
-        assert re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False))
-        return
-    assert json.loads(body) == {"lone": value, "within": f"<{text}>", "on": False}
-
-
-@pytest.mark.parametrize("written", [{"a": None}, {"a": [None]}, {"a": {1}}])
-def test_what_has_no_form_in_json_is_refused_when_it_is_read(written: Any) -> None:
-    with pytest.raises(ValueError, match="has no form in JSON: write it as text"):
-        Structure.parse(written)
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_json_doesnt_know_is_refused_when_it_is_read(number: float) -> None:
-    """TOML knows `nan` and `inf`, JSON doesn't (RFC 8259 section 6): otherwise every message would be a dead letter."""
-    with pytest.raises(ValueError, match="JSON"):
-        Structure.parse({"a": number})
-
-
-@pytest.mark.parametrize("written", [{"a": "{{ payload"}, {"a": "x {{ payload."}, {"a": "{{ payload. }}"}])
-def test_a_broken_leaf_is_refused_when_it_is_read(written: Any) -> None:
-    with pytest.raises(ValueError, match="template"):
-        Structure.parse(written)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}, "\ud800", {"a": object()}])
-def test_what_json_cant_say_is_a_render_error(value: Any) -> None:
-    """RFC 8259 sections 6 and 8.1."""
-    with pytest.raises(RenderError, match="can't be written as JSON"):
-        json_bytes(value)
-
-
-def test_json_that_nests_without_end_is_a_render_error() -> None:
-    value: list[Any] = []
-    value.append(value)
-    with pytest.raises(RenderError):
-        json_bytes(value)
-    deep: list[Any] = []
-    for _ in range(100_000):
-        deep = [deep]
-    with pytest.raises(RenderError):
-        json_bytes(deep)
-
-
-def test_a_missing_value_deep_in_a_structure_is_a_render_error() -> None:
-    with pytest.raises(RenderError, match=r"payload\.voltage is missing"):
-        Structure.parse({"a": [{"b": "{{ payload.voltage }}"}]}).render(NAMES)
-    with pytest.raises(RenderError):
-        Structure.parse({"a": "{{ {'b': payload.voltage} }}"}).render(NAMES)

@@ -47,6 +47,40 @@ UNFIT = [  # keys, words
     ({"qos": 3}, "Input should be 0, 1 or 2"),
     ({"concurrency": 0}, "greater than or equal to 1"),
     ({"timeout": "0s"}, "longer than nothing"),
+    ({"format": "raw", "form": {"a": "x"}}, "expected one of `format`, `json`, `text` and `form`"),
+    ({"json": {}, "form": {"a": "x"}}, "expected one of `format`, `json`, `text` and `form`"),
+    ({"format": "xml"}, "Input should be 'event', 'raw' or 'cloudevents'"),
+    ({"form": {"a": {"b": "x"}}}, "the field 'a' holds a table or a list in a list"),
+    ({"form": {"a": "{{ rom }}"}}, "form: 'rom' is not a name that can be used here; did you mean 'room'?"),
+    ({"on_change": "paylod"}, "on_change: 'paylod' is not a name that can be used here; did you mean 'payload'?"),
+    ({"key": "{{ rom }}"}, "key: 'rom' is not a name"),
+    ({"headers": {"Webhook-Hop": "x"}}, "the header 'Webhook-Hop' is written by the bridge itself"),
+    ({"topic": "z/{silent_for}"}, "topic: the capture {silent_for} has the name of something else, choose another"),
+    ({"topic": "z/{response}"}, "topic: the capture {response} has the name of something else, choose another"),
+    ({"keep": "latest", "order": "none"}, 'keep: "latest" goes by key, and `order = "none"` knows none'),
+    ({"keep": "newest"}, "Input should be 'all' or 'latest'"),
+    ({"batch": {}, "keep": "latest"}, "batch: not with `keep`, which is about one event"),
+    ({"batch": {}, "reply": {"topic": "a", "text": "x"}}, "batch: not with `reply`, which is about one event"),
+    ({"batch": {}, "format": "raw"}, "batch: a form, or a payload as it came, can't stand in a list"),
+    ({"batch": {}, "form": {"a": "x"}}, "batch: a form, or a payload as it came, can't stand in a list"),
+    ({"batch": {"size": 0}}, "greater than or equal to 1"),
+    ({"batch": {"size": 1001}}, "less than or equal to 1000"),
+    ({"batch": {"wait": "0s"}}, "longer than nothing"),
+    ({"batch": {"count": 5}}, "Extra inputs are not permitted"),
+    ({"debounce_max": "2s"}, "debounce_max: expected `debounce` beside it"),
+    ({"silence": "30m", "on_change": "payload"}, "on_change: a mapping with `silence` makes no event of a message"),
+    ({"silence": "30m", "debounce": "2s"}, "debounce: a mapping with `silence` makes no event of a message"),
+    ({"silence": "30m", "cooldown": "60s"}, "cooldown: a mapping with `silence` makes no event of a message"),
+    ({"text": "{{ silent_for }}"}, "text: 'silent_for' is not a name that can be used here"),
+    ({"silence": "30m", "when": "silent_for > 60"}, "when: 'silent_for' is not a name that can be used here"),
+    ({"silence": "30m", "key": "{{ silent_for }}"}, "key: 'silent_for' is not a name that can be used here"),
+    ({"reply": {"topic": "a"}}, "expected one of `json` and `text`: what is published"),
+    ({"reply": {"topic": "a/{{ payload.b }}", "text": "x"}}, "reply.topic: 'payload' is not a name that can be used here"),
+    ({"reply": {"topic": "a", "text": "{{ respnse.text }}"}}, "reply.text: 'respnse' is not a name that can be used here; did you mean 'response'?"),
+    ({"reply": {"topic": "a", "json": {"a": "{{ value }}"}}}, "reply.json: 'value' is not a name that can be used here"),
+    ({"reply": {"topic": "a", "text": "x", "when": "status == 200"}}, "reply.when: 'status' is not a name that can be used here"),
+    ({"url": "https://example.com/{{ response.text }}"}, "url: 'response' is not a name that can be used here"),
+    ({"priority": "urgent"}, "Input should be 'high' or 'normal'"),
 ]
 
 
@@ -54,6 +88,34 @@ UNFIT = [  # keys, words
 def test_a_mapping_that_doesnt_fit_together_is_refused(keys: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(words)):
         mapping(**keys)
+
+
+FIT = [  # keys that go together, and why
+    ({"keep": "latest", "reply": {"topic": "a/{{ room }}", "text": "{{ response.text }} {{ topic }}"}}, "a reply is about the one event that is left"),
+    ({"keep": "latest", "on_change": "payload", "debounce": "2s", "debounce_max": "2s", "cooldown": "60s"}, "each gate by itself"),
+    ({"batch": {}, "on_change": "payload", "debounce": "2s", "cooldown": "60s", "order": "none"}, "gates come before the batch"),
+    ({"batch": {"size": 1000, "wait": "1h"}, "text": "{{ value }}"}, "a line for each"),
+    ({"batch": {"size": 1}, "json": {"a": "{{ payload }}"}}, "a list of one"),
+    ({"batch": {}, "format": "cloudevents"}, "CloudEvents knows batches"),
+    ({"silence": "30m", "batch": {}, "keep": "all", "when": "payload.a", "retained": "use", "key": "{{ room }}"}, "silence says what a batch says"),
+    ({"silence": "30m", "keep": "latest", "text": "{{ room }} {{ silent_for }}", "headers": {"X-A": "{{ silent_for }}"}, "url": "https://example.com/{{ silent_for }}"}, "silent_for is known"),
+    ({"reply": {"topic": "a", "text": "x", "when": "response.status == 200", "qos": 0, "retain": True}, "order": "none"}, "a reply needs no order"),
+    ({"topic": "z/{now_playing}"}, "a capture may begin like a name"),
+]
+
+
+@pytest.mark.parametrize(("keys", "source"), FIT, ids=lambda value: str(value)[:40])
+def test_a_mapping_that_fits_together_is_taken(keys: dict[str, Any], source: str) -> None:
+    assert mapping(**keys).enabled, source
+
+
+def test_the_defaults_are_the_products() -> None:
+    rule = mapping()
+    assert (rule.retained, rule.on_change, rule.debounce, rule.debounce_max, rule.cooldown, rule.silence) == ("ignore", None, None, None, None, None)
+    assert (rule.qos, rule.decode, rule.key.text, rule.order, rule.keep, rule.expires, rule.priority, rule.format) == (1, "auto", "{{ topic }}", "key", "all", None, "normal", "event")
+    batch = mapping(batch={}).batch
+    assert batch is not None
+    assert (batch.size, batch.wait) == (50, 1.0)
 
 
 def test_a_destination_signs_with_all_of_its_secrets() -> None:
