@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from bridge.errors import StoreFull
-from bridge.model import Answer, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
+from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
@@ -144,8 +144,10 @@ class Outbox:
     def _post(self, letter: Letter, receipts: list[Receipt]) -> None:
         if letter.state is State.WAITING and (older := self._newest.replaced(letter)) is not None:
             self._replace(older, letter)
-        self._journal.add(Entry(letter, self._monotonic(), receipts, held_back=self._strict))
-        if letter.state is State.WAITING and not self._strict:
+        # One whose answer commands a device is on disk first: sent again after a crash it bears the same id, and is answered for once.
+        held_back = self._strict or (isinstance(letter.content, Event) and bool(letter.content.topic))
+        self._journal.add(Entry(letter, self._monotonic(), receipts, held_back=held_back))
+        if letter.state is State.WAITING and not held_back:
             self._offer(letter)
 
     # --- what gates hold back ---
