@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from bridge.admin.queries import selection
 from bridge.errors import StoreFull
 from bridge.model import Letter
-from bridge.outbox.store import Selection
+from bridge.outbox.selection import Selection
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.answers import Response, json_response, problem
 from bridge.rules.inbound import Request

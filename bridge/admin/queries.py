@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.model import State
-from bridge.outbox.store import Selection
+from bridge.outbox.selection import Selection
 
 
 def selection(asked: Mapping[str, Any]) -> Selection:

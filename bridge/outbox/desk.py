@@ -7,8 +7,9 @@ from typing import Any
 from bridge.model import Letter, Result, State
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
+from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Selection, Store
+from bridge.outbox.store import Store
 
 
 class Desk:

@@ -22,8 +22,9 @@ from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
 from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
+from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Selection, Store, Tally
+from bridge.outbox.store import Changes, Store, Tally
 from bridge.outbox.window import Fetch
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish

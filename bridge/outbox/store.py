@@ -17,8 +17,10 @@ from time import monotonic
 from typing import Any, NamedTuple, Self
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
-from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State
+from bridge.model import Answer, Event, Lane, Letter, Priority, State
 from bridge.outbox.ledger import Counts
+from bridge.outbox.rows import COLUMNS, letter_of, row_of
+from bridge.outbox.selection import Selection
 from bridge.rules.bodies import unbatched
 
 SCHEMA_VERSION = 2
@@ -29,8 +31,7 @@ CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same h
 LOCK_PATIENCE_S, LOCK_TURN_S = 3.0, 0.05  # a command of the queue has the file for a moment; a daemon that starts then waits for it
 WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 
-_COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, priority, count, envelope, body"
-_PUT = f"""INSERT INTO letter ({_COLUMNS}) VALUES ({", ".join("?" * 19)})
+_PUT = f"""INSERT INTO letter ({COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
     dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
 
@@ -69,34 +70,6 @@ class Changes:
         return bool(self.letters or self.gone or self.seen or self.answers or self.counts or self.notes or self.memories)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which letters a person means: every filter that is set has to agree."""
-
-    ids: tuple[str, ...] = ()
-    state: State | None = None
-    mapping: str | None = None
-    destination: str | None = None
-    key: str | None = None
-    reason: str | None = None
-    before: float | None = None
-    limit: int | None = None
-
-    def where(self) -> tuple[str, list[Any]]:
-        """Return the SQL condition and its parameters."""
-        tests: list[tuple[str, list[Any]]] = []
-        if self.ids:
-            tests.append((f"id IN ({', '.join('?' * len(self.ids))})", list(self.ids)))
-        for column, value in (("state", self.state), ("mapping", self.mapping), ("destination", self.destination), ("key", self.key)):
-            if value is not None:
-                tests.append((f"{column} = ?", [str(value)]))
-        if self.reason is not None:
-            tests.append(("instr(lower(reason), lower(?)) > 0", [self.reason]))
-        if self.before is not None:
-            tests.append(("created_at < ?", [self.before]))
-        return " AND ".join(text for text, _ in tests) or "TRUE", [value for _, values in tests for value in values]
-
-
 class Store:
     """An open outbox file."""
 
@@ -133,7 +106,7 @@ class Store:
         """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken."""
         with self._transaction() as db:
             db.executemany("DELETE FROM letter WHERE seq = ?", ((seq,) for seq in changes.gone))
-            db.executemany(_PUT, (_row(letter) for letter in changes.letters.values()))
+            db.executemany(_PUT, (row_of(letter) for letter in changes.letters.values()))
             db.executemany("INSERT OR IGNORE INTO seen (hook, id, at) VALUES (?, ?, ?)", ((*name, at) for name, at in changes.seen.items()))
             db.executemany(
                 "UPDATE seen SET status = ?, document = ? WHERE hook = ? AND id = ?",
@@ -256,7 +229,7 @@ class Store:
                 for n, event in enumerate(unbatched(letter.content), 1):
                     last_seq += 1
                     part = replace(letter, seq=last_seq, id=f"{letter.id}-{n}", content=event, state=State.WAITING, attempts=0, due_at=None, dead_at=None, created_at=now)
-                    db.execute(_PUT, _row(part))
+                    db.execute(_PUT, row_of(part))
                 made += letter.count
                 if letter.state is State.DEAD:
                     place = (letter.lane, letter.destination, letter.mapping)
@@ -297,7 +270,7 @@ class Store:
         return changed
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
-        return [_letter(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM letter WHERE {where}", values)]
+        return [letter_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)]
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
@@ -376,59 +349,3 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:
     rows = ((mapping, entry, count) for mapping, entries in counts.items() for entry, count in entries.items())
     db.executemany("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)", rows)
-
-
-def _row(letter: Letter) -> tuple[Any, ...]:
-    envelope, body = _sealed(letter.content)
-    return (
-        letter.seq,
-        letter.id,
-        letter.lane,
-        letter.mapping,
-        letter.destination,
-        letter.key,
-        letter.state,
-        letter.created_at,
-        letter.due_at,
-        letter.expires_at,
-        letter.begun_at,
-        letter.dead_at,
-        letter.attempts,
-        letter.reason,
-        letter.origin,
-        letter.priority,
-        letter.count,
-        envelope,
-        body,
-    )
-
-
-def _letter(row: tuple[Any, ...]) -> Letter:
-    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    content = _opened(values.pop("envelope"), values.pop("body"))
-    del values["count"]  # of the content, for SQL to sum
-    return Letter(**values | {"lane": Lane(values["lane"]), "state": State(values["state"]), "priority": Priority(values["priority"]), "content": content})
-
-
-def _sealed(content: Content) -> tuple[str, bytes]:
-    match content:
-        case Event(method=method, url=url, headers=headers, body=body, topic=topic, parts=parts, joint=joint):
-            return json.dumps({"event": [method, url, headers, topic, parts, joint]}), body
-        case Command(topic=topic, payload=payload, qos=qos, retain=retain, hop=hop):
-            return json.dumps({"command": [topic, qos, retain, hop]}), payload
-        case Message(topic=topic, payload=payload, qos=qos, retained=retained, properties=properties, received_at=at):
-            return json.dumps({"message": [topic, qos, retained, dict(properties), at]}), payload
-
-
-def _opened(envelope: str, body: bytes) -> Content:
-    ((kind, rest),) = json.loads(envelope).items()
-    if kind == "event":
-        method, url, headers, *more = rest
-        topic, parts, joint = more or ("", (), "")  # an earlier version wrote three values, and knew no more
-        pairs = tuple((name, value) for name, value in headers)
-        return Event(method=method, url=url, headers=pairs, body=body, topic=topic, parts=tuple(parts), joint=joint)
-    if kind == "command":
-        topic, qos, retain, *hop = rest
-        return Command(topic=topic, payload=body, qos=qos, retain=retain, hop=hop[0] if hop else "")
-    topic, qos, retained, properties, at = rest
-    return Message(topic=topic, payload=body, qos=qos, retained=retained, properties=properties, received_at=at)

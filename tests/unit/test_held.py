@@ -24,8 +24,9 @@ from bridge.outbox.intake import MessageIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.pen import HOLD_S
 from bridge.outbox.receipts import Receipts
+from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Selection, Store
+from bridge.outbox.store import Changes, Store
 from bridge.outbox.storms import Storms
 from bridge.rules.outbound import Routes
 from tests.rig.mappings import mapping, route

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
 from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State
-from bridge.outbox.store import SCHEMA_VERSION, Changes, Selection, Store, Sum, _opened, _sealed
+from bridge.outbox.rows import opened, sealed
+from bridge.outbox.selection import Selection
+from bridge.outbox.store import SCHEMA_VERSION, Changes, Store, Sum
 
 SIZE = 64 << 20
 
@@ -53,7 +55,7 @@ def test_what_is_written_is_read_back_the_same(store: Store, content: Content) -
 @given(st.binary(max_size=200), st.text(max_size=50), st.lists(st.tuples(st.text(max_size=10), st.text(max_size=10)), max_size=3))
 def test_any_content_survives_its_form_on_disk(body: bytes, url: str, headers: list[tuple[str, str]]) -> None:
     event = Event(method="PUT", url=url, headers=tuple(headers), body=body)
-    assert _opened(*_sealed(event)) == event
+    assert opened(*sealed(event)) == event
 
 
 def test_it_is_there_after_the_next_start_and_only_for_this_user(tmp_path: Path) -> None:
