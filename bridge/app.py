@@ -12,14 +12,16 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from bridge import __version__
 from bridge.admin.api import ControlSide, PublicSide, Watched
 from bridge.config.settings import Settings
 from bridge.edges import systemd
+from bridge.edges.apprise import Notifier
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
@@ -29,16 +31,20 @@ from bridge.outbox.courier import Clock, Courier
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
+from bridge.outbox.receipts import no_receipt
 from bridge.outbox.replies import ReplyIntake
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
+from bridge.rules import notices
 from bridge.rules.events import event_for
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.outbound import Destination, Routes
+from bridge.rules.pacing import Breaker, Pace
 from bridge.rules.replies import account
 from bridge.rules.retry import judge, judge_publish
 from bridge.rules.signing import sign
 from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.watch.alerts import Alert, Told, alert_letter, alerts, destination_status, queue_status
 from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
 
 logger = logging.getLogger(__name__)
@@ -84,8 +90,10 @@ class Bridge:
             chores = [
                 tasks.create_task(self._gatekeeper.run(), name="gates"),
                 tasks.create_task(self._clear_away(), name="clear away"),
+                tasks.create_task(self._look_around(), name="alerts"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
             ]
+            logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._couriers))
             ready()
             await stop.wait()
             systemd.notify("STOPPING=1")
@@ -147,34 +155,53 @@ class Bridge:
             },
         )
 
-    def resume(self, destination: str) -> bool:
-        """Let a destination be sent to again; return False if there is none of that name."""
-        courier = self._couriers.get(destination)
-        if courier is not None:
-            courier.resume()
-        return courier is not None
+    def resume(self, destination: str | None) -> list[str]:
+        """Let a destination, or all (None), be sent to again; return their names, none if there is none of that name."""
+        return self._each(destination, Courier.resume)
+
+    def pause(self, destination: str | None) -> list[str]:
+        """Let nothing be sent to a destination, or to any (None), until it is resumed; return their names."""
+        return self._each(destination, Courier.halt)
+
+    def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
+        couriers = [courier for name, courier in self._couriers.items() if destination in (None, name)]
+        for courier in couriers:
+            act(courier)
+        return [courier.destination for courier in couriers]
 
     # --- parts ---
 
     def _webhook_courier(self, name: str, destination: Destination) -> Courier:
-        keys = destination.signing_keys()
+        keys, channel = destination.signing_keys(), Notifier(destination) if destination.apprise else self._outlet.channel(destination)
+
+        judging = destination.judging
 
         async def send(letter: Letter) -> Reply:
             event = self._event_of(letter)
-            signed = sign(destination.sign, keys, id=letter.id, now=CLOCK.wall(), body=event.body)
-            return await self._outlet.send(event, signed, timeout_s=destination.timeout)
+            signed = sign(destination.signing, keys, id=letter.id, now=CLOCK.wall(), body=event.body)
+            return await channel.send(event, signed)
 
         def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
-            return judge(reply, policy=destination.retry, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
+            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
 
-        courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=destination.concurrency)
-        place = str(destination.url.text if destination.url else "")
+        pace = Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker)
+        courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, pace=pace)
         courier.follow = self._replies.follow
-        courier.on_disabled = lambda reason: self._disabled(name, place, reason)
-        noted = json.loads(self._store.note(f"disabled {name}") or "{}")
-        if noted.get("url") == place:
-            courier.disabled = noted["reason"]
+        place = destination.url.text if destination.url else notices.URL
+        self._restore(courier, place, destination.breaker.pause)
+        courier.on_change = lambda courier: self._destination_changed(courier, place)
         return courier
+
+    def _restore(self, courier: Courier, place: str, pause_s: float) -> None:
+        """Let a destination be held back as it was when the last run ended; another URL is another destination."""
+        noted = json.loads(self._store.note(f"destination {courier.destination}") or "{}")
+        if noted.get("url") != place:
+            return
+        courier.disabled, courier.halted = noted["disabled"], noted["halted"]
+        if noted["open_until"] is not None:
+            left_s = min(max(noted["open_until"] - CLOCK.wall(), 0.0), pause_s)
+            courier.breaker = Breaker(failures=noted["failures"], open_until=CLOCK.monotonic() + left_s)
+            courier.failures = noted["failures"]
 
     def _command_courier(self) -> Courier:
         one_by_one = asyncio.Lock()  # what waited goes singly: a crash then leaves one in doubt at most, not as many as go at once
@@ -200,7 +227,7 @@ class Bridge:
         def judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:
             return judge_publish(reply)
 
-        courier = Courier(Lane.MQTT, "mqtt", outbox=self.outbox, clock=CLOCK, send=send, judge=judged, concurrency=COMMANDS_AT_ONCE)
+        courier = Courier(Lane.MQTT, "mqtt", outbox=self.outbox, clock=CLOCK, send=send, judge=judged, pace=Pace(concurrency=COMMANDS_AT_ONCE))
         courier.allow(ready=False)
         return courier
 
@@ -215,7 +242,7 @@ class Bridge:
         return event_for(letter.content, route, letter.destination, id=letter.id, wall=CLOCK.wall())
 
     async def _listen(self, listeners: AsyncExitStack) -> None:
-        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume, memories=self.outbox.memories.documents)
+        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume, pause=self.pause, memories=self.outbox.memories.documents)
         settings = self._settings
         if self._hooks.all:
             listening = _listening("http", settings.http.listen)
@@ -246,13 +273,14 @@ class Bridge:
             self._subscribed_before = filters
             self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
 
-    def _disabled(self, destination: str, url: str, reason: str | None) -> None:
-        """Keep over restarts that a destination is disabled, or that it is not any more; another URL is another destination."""
-        self.outbox.note(f"disabled {destination}", "" if reason is None else json.dumps({"url": url, "reason": reason}))
-        if reason is None:
-            logger.info("resumed destination=%s", destination)
-        else:
-            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", destination, reason, destination)
+    def _destination_changed(self, courier: Courier, url: str) -> None:
+        """Keep over restarts what holds a destination back, and say what a person has to know."""
+        name, until = courier.destination, courier.breaker.open_until
+        open_until = None if until is None else CLOCK.wall() + until - CLOCK.monotonic()
+        state = {"url": url, "disabled": courier.disabled, "halted": courier.halted, "open_until": open_until, "failures": courier.breaker.failures}
+        self.outbox.note(f"destination {name}", json.dumps(state) if courier.disabled or courier.halted or open_until else "")
+        if courier.disabled is not None:
+            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", name, courier.disabled, name)
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.waiting.items()}
@@ -261,14 +289,46 @@ class Bridge:
             name: DestinationFigures(
                 waiting=waiting.get(name, 0),
                 failures=couriers[name].failures if name in couriers else 0,
+                state=_state_of(couriers[name]) if name in couriers else "not in the config any more",
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
             )
             for name in {**couriers, **waiting}
         }
 
+    async def _look_around(self) -> None:
+        """Tell the status topics, and whom `[alerts]` names, what has changed."""
+        told, shown = Told(), dict[str, bytes]()
+        while True:
+            figures = await self.figures()
+            told, due = alerts(told, figures, now=CLOCK.wall())
+            for alert in due:
+                self._raise(alert)
+            if not self._broker.connected:
+                shown.clear()
+            for place, document in self._status_tree(figures):
+                payload = json.dumps(document).encode()
+                if self._broker.connected and shown.get(place) != payload:
+                    shown[place] = payload
+                    await self._broker.publish(Command(topic=f"{self._settings.mqtt.status_topic}/{place}", payload=payload, qos=1, retain=True))
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    def _status_tree(self, figures: Figures) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "queue", queue_status(figures, now=CLOCK.wall())
+        for name, destination in figures.destinations.items():
+            yield f"destination/{name}", destination_status(destination)
+
+    def _raise(self, alert: Alert) -> None:
+        """Send an alert to the destination that `[alerts]` names, unless it is about that one itself."""
+        settings = self._settings.alerts
+        if settings is None or alert.subject == settings.to:
+            return
+        destination, id = self._settings.destination[settings.to], _new_id("evt")
+        letter = alert_letter(alert, settings, destination, id=id, now=CLOCK.wall())
+        self.outbox.put([letter], no_receipt())
+
     async def _clear_away(self) -> None:
         while True:
-            await self.outbox.forget_seen()
+            await self.outbox.forget(self._settings.store.history)
             await asyncio.sleep(FORGET_EVERY_S)
 
     async def _keep_alive(self) -> None:
@@ -301,6 +361,12 @@ async def run(settings: Settings, state: Path, *, stop: asyncio.Event | None = N
     logger.info("stopped")
 
 
+def _state_of(courier: Courier) -> str:
+    """Return what holds a destination back, in a word or two, or how it does."""
+    states = {"disabled": courier.disabled is not None, "paused": courier.halted, "breaker open": courier.breaker.is_open, "failing": courier.failures > 0}
+    return next((state for state, holds in states.items() if holds), "ok")
+
+
 def _new_id(kind: str) -> str:
     return f"{kind}_{ulid(CLOCK.wall(), os.urandom(RANDOM_BYTES))}"
 
@@ -323,6 +389,8 @@ def _stopped_by_signal() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
+    # Sent when a terminal closes, and by who hopes for the config to be read again: neither is a reason to end.
+    loop.add_signal_handler(signal.SIGHUP, logger.warning, "SIGHUP: the config is read at the start only: restart the program to have it read again")
     return stop
 
 

@@ -162,7 +162,7 @@ class Outcome:
     """The judgement of one attempt.
 
     `delay_s` counts for a retry. `pause_s` holds the whole destination back; `disable` stops it
-    until a person resumes it.
+    until a person resumes it. `alive` tells that the endpoint works, whatever it thinks of this letter.
     """
 
     verdict: Verdict
@@ -170,6 +170,7 @@ class Outcome:
     delay_s: float = 0.0
     pause_s: float | None = None
     disable: bool = False
+    alive: bool = True
     reply: Reply | None = None
 
 

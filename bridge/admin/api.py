@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bridge.admin.queries import selection
+from bridge.admin.queries import past, selection
 from bridge.errors import StoreFull
 from bridge.model import Letter
-from bridge.outbox.selection import Selection
+from bridge.outbox.history import Attempt
+from bridge.outbox.selection import Past, Selection
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.answers import Response, json_response, problem
 from bridge.rules.inbound import Request
@@ -32,6 +33,9 @@ class Queue(Protocol):
     async def drop(self, wanted: Selection) -> int:
         """Delete them; return how many."""
 
+    async def history(self, wanted: Past) -> list[Attempt]:
+        """Return the attempts that are meant."""
+
     async def split(self, wanted: Selection) -> int:
         """Let each event of batches be a letter of its own; return how many come of it."""
 
@@ -43,7 +47,8 @@ class Watched:
     figures: Callable[[], Awaitable[Figures]]
     not_ready: Callable[[], str | None]
     queue: Queue
-    resume: Callable[[str], bool]
+    resume: Callable[[str | None], list[str]]
+    pause: Callable[[str | None], list[str]]
     memories: Callable[[], list[dict[str, Any]]]
 
 
@@ -107,7 +112,9 @@ class ControlSide:
             ("POST", "/queue/drop"): self._drop,
             ("POST", "/queue/split"): self._split,
             ("GET", "/memories"): self._memories,
+            ("POST", "/history"): self._history,
             ("POST", "/resume"): self._resume,
+            ("POST", "/pause"): self._pause,
         }
 
     async def answer(self, method: str, request: Request) -> Response:
@@ -141,7 +148,13 @@ class ControlSide:
         return json_response(200, self._watched.memories())
 
     async def _resume(self, request: Request) -> Response:
-        return json_response(200, {"resumed": self._watched.resume(str(_asked(request).get("destination")))})
+        return json_response(200, {"destinations": self._watched.resume(_asked(request).get("destination"))})
+
+    async def _pause(self, request: Request) -> Response:
+        return json_response(200, {"destinations": self._watched.pause(_asked(request).get("destination"))})
+
+    async def _history(self, request: Request) -> Response:
+        return json_response(200, [attempt.document() for attempt in await self._watched.queue.history(past(_asked(request)))])
 
 
 def _asked(request: Request) -> dict[str, Any]:

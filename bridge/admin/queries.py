@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.model import State
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import Past, Selection
 
 
 def selection(asked: Mapping[str, Any]) -> Selection:
@@ -12,3 +12,8 @@ def selection(asked: Mapping[str, Any]) -> Selection:
     known = dict(asked)
     ids, state = tuple(known.pop("ids", ())), known.pop("state", None)
     return Selection(ids=ids, state=None if state is None else State(state), **known)
+
+
+def past(asked: Mapping[str, Any]) -> Past:
+    """Return the attempts that a JSON object asks for."""
+    return Past(**asked)

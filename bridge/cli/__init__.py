@@ -20,6 +20,8 @@ COMMANDS = {
     "routes": "bridge.cli.routes",
     "queue": "bridge.cli.queue",
     "status": "bridge.cli.status",
+    "history": "bridge.cli.history",
+    "pause": "bridge.cli.resume:pause",
     "resume": "bridge.cli.resume",
     "secret": "bridge.cli.secret",
     "version": "bridge.cli.version",
@@ -35,7 +37,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name]).command
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name or "command")
         assert isinstance(command, click.Command)
         return command
 

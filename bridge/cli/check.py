@@ -3,6 +3,7 @@
 import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json
+from bridge.errors import ConfigError
 
 
 @click.command("check")
@@ -15,7 +16,12 @@ def command(config: str | None, as_json: bool) -> None:  # noqa: FBT001 - click 
     Example:
       mqtthook check --config /etc/mqtthook/config.toml
     """
-    found = loaded(config)
+    try:
+        found = loaded(config)
+    except ConfigError as exc:
+        if as_json:
+            print_json({"ok": False, "problems": exc.problems})
+        raise
     settings = found.settings
     if as_json:
         print_json({"config": str(found.path), "ok": True, "warnings": list(found.warnings), "outbound": list(settings.outbound), "inbound": list(settings.inbound)})

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bridge.model import Event, Message
-from bridge.rules.events import Place, fates_of, weighed
+from bridge.rules.events import KEY, Place, fates_of, weighed
 from bridge.rules.gates import NOTHING, Memory
 from bridge.rules.learn.wishes import escaped
 from bridge.rules.outbound import Route, Routes
@@ -39,7 +39,10 @@ class Judge:
         while len(self._memories) > MAX_MEMORIES:
             del self._memories[next(iter(self._memories))]
         takes = any(isinstance(fate.content, Event) for fate in fates)
-        return {"mapping": route.mapping, "takes": takes, "reason": None if takes else next((fate.reason for fate in fates), None)}
+        reason = None if takes else next((fate.reason for fate in fates), None)
+        # Under `silence` all that is learnt of a key is that it spoke.
+        alive = {"sign_of_life": True} if route.rule.silence is not None and (route.mapping, KEY, found.key) in found.learnt else {}
+        return {"mapping": route.mapping, "takes": takes, "reason": reason, **alive}
 
 
 def message_document(message: Message) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def verdict_line(verdict: dict[str, Any]) -> str:
     """Return what one mapping makes of a message, as one line."""
     if verdict["takes"]:
         return f"    {click.style('->', fg='green')} {verdict['mapping']}"
+    if verdict.get("sign_of_life"):
+        return f"    {click.style('.', fg='green')}  {verdict['mapping']}: sign of life"
     return f"    {click.style('x', fg='yellow')}  {verdict['mapping']}: {escaped(str(verdict['reason']))}"
 
 

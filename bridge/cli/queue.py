@@ -1,7 +1,10 @@
 """`mqtthook queue`: what waits and what died, while the daemon runs and while it doesn't."""
 
+import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,9 +15,11 @@ from bridge.cli.control import ask
 from bridge.config.settings import Settings
 from bridge.outbox.desk import Desk
 from bridge.outbox.view import letter_document, letter_summary
+from bridge.rules.instants import instant
 from bridge.rules.units import duration_text, seconds
 
 DEFAULT_LIMIT = 50
+PAGE = 200  # letters in one answer of the daemon; with bodies of 256 KiB the most that a letter has, 50 MB
 
 
 @click.group("queue")
@@ -36,9 +41,17 @@ def _older(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         raise click.BadParameter(str(exc)) from exc
 
 
+def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else instant(value, time.time())
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
 def _filters(function: Function) -> Function:
     for option in (
         click.option("--reason", metavar="TEXT", help="Whose reason holds this text."),
+        click.option("--since", metavar="WHEN", callback=_since, help='Died, or came, since then: "tuesday", "2026-11-24", "3d".'),
         click.option("--older", "before", metavar="1h", callback=_older, help="Older than this."),
         click.option("--key", help="Of this key (by default, of this topic)."),
         click.option("--destination", help="For this destination."),
@@ -76,6 +89,49 @@ def list_letters(config: str | None, as_json: bool, limit: int, **asked: Any) ->
         click.echo(f"{letter['id']:31} {letter['state']:8} {letter['mapping']:20} {age:>8} {letter['attempts']:>5}  {letter['reason'] or ''}")
     if len(letters) > limit:
         click.echo(f"... and more; see them with --limit {limit * 10}")
+
+
+@command.command("export")
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All letters, or all that the filters leave.")
+@_filters
+def export(ids: tuple[str, ...], everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001, ARG001 - click passes it by name; it is JSON anyway
+    """Print letters whole, one JSON object a line.
+
+    \b
+    Examples:
+      mqtthook queue export --all --dead > dead.jsonl
+      mqtthook queue export --dead --destination crm --since tuesday
+    """
+    _named(ids, "export", everything=everything, asked=asked)
+    with _counter("exported") as count:
+        for letter in _pages(config, asked | ({"ids": ids} if ids else {})):
+            click.echo(json.dumps(letter, ensure_ascii=False))
+            count(1)
+
+
+def _pages(config: str | None, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield letters whole, some at a time: there may be a million."""
+    after = 0
+    while letters := _asked(config, "show", asked | {"after": after, "limit": PAGE}):
+        yield from letters
+        after = letters[-1]["number"]
+
+
+@contextmanager
+def _counter(done: str) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts what is done, and show it where a person watches."""
+    total, watched = 0, sys.stderr.isatty() and not sys.stdout.isatty()
+
+    def count(more: int) -> None:
+        nonlocal total
+        total += more
+        if watched and total % PAGE == 0:
+            click.echo(f"\r{total} {done}", err=True, nl=False)
+
+    yield count
+    if watched:
+        click.echo(f"\r{total} {done}", err=True)
 
 
 @command.command("show")
@@ -147,10 +203,7 @@ def split(ids: tuple[str, ...], everything: bool, config: str | None, as_json: b
 
 
 def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str) -> None:
-    if ids and (everything or _given(asked)):
-        raise click.UsageError("give ids, or --all with filters, not both")
-    if not ids and not everything and not _given(asked):
-        raise click.UsageError(f"which letters? give ids, filters, or --all; `mqtthook queue {action} --help` has examples")
+    _named(ids, action, everything=everything, asked=asked)
     count = _asked(config, action, asked | ({"ids": ids} if ids else {}))["count"]
     if as_json:
         print_json({"count": count})
@@ -160,6 +213,14 @@ def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: b
         what = "batch" if action == "split" else "letter"
         complain(f"there is no {what} {ids[0]!r} here; `mqtthook queue list` shows what there is")
         click.get_current_context().exit(1)
+
+
+def _named(ids: tuple[str, ...], action: str, *, everything: bool, asked: dict[str, Any]) -> None:
+    """Refuse a command that doesn't say which letters it means."""
+    if ids and (everything or _given(asked)):
+        raise click.UsageError("give ids, or --all with filters, not both")
+    if not ids and not everything and not _given(asked):
+        raise click.UsageError(f"which letters? give ids, filters, or --all; `mqtthook queue {action} --help` has examples")
 
 
 def _given(asked: dict[str, Any]) -> dict[str, Any]:

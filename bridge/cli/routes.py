@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, config_option, json_option, loaded, print_json, state, title
+from bridge.cli.common import complain, config_option, json_option, loaded, print_json, stale_since, state, title
 from bridge.cli.control import ControlError, ask
 from bridge.config.settings import Settings
+from bridge.rules import notices
 from bridge.rules.expressions import Source
 from bridge.rules.inbound import Inbound
 from bridge.rules.outbound import BatchRule, Destination, Outbound
@@ -56,8 +57,10 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
       mqtthook routes
       mqtthook routes --topic zigbee2mqtt/hall/motion
     """
-    settings = loaded(config, with_secrets=False).settings
-    counts = _counts(settings)
+    found = loaded(config, with_secrets=False)
+    settings = found.settings
+    figures = _figures(settings)
+    counts = None if figures is None else {name: _counted(entry) for name, entry in figures["mappings"].items()}
     outbound = [_outbound(settings, name, rule, counts or {}) for name, rule in settings.outbound.items() if topic is None or _takes(rule, topic)]
     inbound = [_inbound(name, hook, counts or {}) for name, hook in settings.inbound.items() if topic is None]
     if as_json:
@@ -68,22 +71,24 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
         click.echo(line)
     if not outbound and not inbound:
         click.echo("there are no mappings in this config yet" if topic is None else f"no mapping takes {topic}; `mqtthook try --topic {shlex.quote(topic)}` says why")
-    elif counts is None:
+    elif figures is None:
         click.echo(click.style("the counts are shown while the daemon runs", dim=True))
+    elif stale := stale_since(found, figures["started_at"]):
+        click.echo(f"{click.style('note', fg='yellow')} {stale}")
 
 
 def _takes(rule: Outbound, topic: str) -> bool:
     return any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic)
 
 
-def _counts(settings: Settings) -> Counts | None:
-    """Return the ledger of each mapping, or None if no daemon runs here that would tell."""
+def _figures(settings: Settings) -> dict[str, Any] | None:
+    """Return what the daemon tells of itself, or None if none runs here that would."""
     try:
-        figures = ask(settings.control_socket(state()), "GET", "/status")
+        figures: dict[str, Any] | None = ask(settings.control_socket(state()), "GET", "/status")
     except ControlError as exc:
         complain(str(exc))
         return None
-    return None if figures is None else {name: _counted(entry) for name, entry in figures["mappings"].items()}
+    return figures
 
 
 def _counted(entry: Mapping[str, Any]) -> dict[str, int]:
@@ -111,6 +116,8 @@ def _outbound(settings: Settings, name: str, rule: Outbound, counts: Counts) -> 
 
 
 def _destination(name: str, destination: Destination) -> dict[str, Any]:
+    if destination.apprise is not None:  # its own URL is a secret
+        return {"destination": name, "method": notices.METHOD, "url": notices.URL, "sign": "none"}
     return {"destination": name, "method": destination.method.text, "url": _plain(destination.url), "sign": destination.sign}
 
 

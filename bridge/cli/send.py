@@ -13,6 +13,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, title
 from bridge.config.settings import Settings
+from bridge.edges.apprise import Notifier
 from bridge.model import Event, Headers, Message, Outcome, Reply, Verdict
 from bridge.rules.events import Fate
 from bridge.rules.ids import RANDOM_BYTES, ulid
@@ -145,8 +146,9 @@ async def _sent(fates: list[Fate], route: Route, show: Show) -> list[_Trial]:
             show("\n" + title(fate.destination))
             if isinstance(fate.content, Event):
                 show(f"  {fate.content.method} {fate.content.url}")
-                reply = await outlet.send(fate.content, _signed(fate, fate.content, destination), timeout_s=destination.timeout)
-                outcome = judge(reply, policy=destination.retry, attempt=1, age_s=0, now=time.time(), u=0)
+                channel = Notifier(destination) if destination.apprise else outlet.channel(destination)
+                reply = await channel.send(fate.content, _signed(fate, fate.content, destination))
+                outcome = judge(reply, destination.judging, attempt=1, age_s=0, now=time.time(), u=0)
                 show("\n".join(_answer_lines(fate.destination, reply, outcome)))
                 sent.append(_trial(fate, fate.content, reply, outcome))
             else:
@@ -156,7 +158,7 @@ async def _sent(fates: list[Fate], route: Route, show: Show) -> list[_Trial]:
 
 
 def _signed(fate: Fate, event: Event, destination: Destination) -> Headers:
-    return sign(destination.sign, destination.signing_keys(), id=fate.id, now=time.time(), body=event.body)
+    return sign(destination.signing, destination.signing_keys(), id=fate.id, now=time.time(), body=event.body)
 
 
 def _trial(fate: Fate, event: Event, reply: Reply, outcome: Outcome) -> _Trial:

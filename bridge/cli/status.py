@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, config_option, json_option, loaded, print_json, state, title
+from bridge.cli.common import complain, config_option, json_option, loaded, print_json, stale_since, state, title
 from bridge.cli.control import ask
 from bridge.rules.units import duration_text
 
@@ -21,7 +21,8 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
     Example:
       mqtthook status
     """
-    settings = loaded(config, with_secrets=False).settings
+    found = loaded(config, with_secrets=False)
+    settings = found.settings
     figures = ask(settings.control_socket(state()), "GET", "/status")
     if figures is None:
         if as_json:
@@ -33,6 +34,8 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
         return
     for line in _lines(figures):
         click.echo(line)
+    if stale := stale_since(found, figures["started_at"]):
+        click.echo(f"\n{click.style('note', fg='yellow')} {stale}")
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
@@ -48,7 +51,7 @@ def _lines(figures: dict[str, Any]) -> list[str]:
     if figures["destinations"]:
         lines += ["", title(f"{'destination':24} {'waiting':>8} {'failures':>9}  state")]
         lines += [
-            f"{name:24} {entry['waiting']:>8} {entry['failures']:>9}  {'disabled: ' + entry['disabled'] if entry['disabled'] else 'failing' if entry['failures'] else 'ok'}"
+            f"{name:24} {entry['waiting']:>8} {entry['failures']:>9}  {entry['state']}{': ' + entry['disabled'] if entry['disabled'] else ''}"
             for name, entry in figures["destinations"].items()
         ]
     if figures["mappings"]:

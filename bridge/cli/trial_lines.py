@@ -7,12 +7,17 @@ import click
 
 from bridge.cli.common import title
 
+ELSEWHERE = 4  # mappings that don't take the topic at all: more of them bury the others
+
 
 def lines(tried: dict[str, Any]) -> list[str]:
     """Return the lines to print."""
     if not tried["mappings"]:
         return ["there are no mappings in this config yet"]
-    return [line for entry in tried["mappings"] for line in _entry_lines(entry)]
+    elsewhere = [entry for entry in tried["mappings"] if not entry["takes"]]
+    shown = [entry for entry in tried["mappings"] if entry["takes"]] + (elsewhere if len(elsewhere) <= ELSEWHERE else [])
+    more = [f"{len(elsewhere)} other mappings don't take this topic; --json tells why"] if len(elsewhere) > ELSEWHERE else []
+    return [line for entry in shown for line in _entry_lines(entry)] + more
 
 
 def _entry_lines(entry: dict[str, Any]) -> list[str]:
@@ -28,7 +33,9 @@ def _entry_lines(entry: dict[str, Any]) -> list[str]:
     request = entry["request"]
     lines.append(f"      {request['method']} {request['url']}")
     lines += [f"      {header}: {value}" for header, value in request["headers"].items()]
-    lines += ["", *(f"      {line}" for line in _pretty(request["body"])), "", *(f"      {then}" for then in entry["then"]), f"      {entry['curl']}"]
+    lines += ["", *(f"      {line}" for line in _pretty(request["body"])), "", *(f"      {then}" for then in entry["then"])]
+    if entry["curl"] is not None:
+        lines.append(f"      {entry['curl']}")
     if "sent" in entry:
         sent = entry["sent"]
         lines.append(f"      {title('answer')} {sent['status'] if sent['error'] is None else sent['error']} after {sent['took_s']} s {sent['body'][:200]}")

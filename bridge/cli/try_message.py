@@ -15,6 +15,7 @@ from bridge.cli.common import config_option, json_option, loaded, print_json, st
 from bridge.cli.control import ask
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
+from bridge.edges.apprise import Notifier
 from bridge.errors import HookError
 from bridge.model import Event, Headers, Message, Reply
 from bridge.outbox.desk import Desk
@@ -131,8 +132,9 @@ def _entry(fate: Fate, route: Route, *, send: bool) -> dict[str, Any]:
     if not isinstance(fate.content, Event):
         return entry | {"outcome": fate.result, "reason": fate.reason, "error": fate.content is not None}
     destination = route.destinations[fate.destination]
-    signed = sign(destination.sign, destination.signing_keys(), id=fate.id, now=time.time(), body=fate.content.body)
-    entry |= {"key": fate.key, "request": _request(fate.content, signed), "curl": curl(fate.content, signed), "then": list(_then(route.rule))}
+    signed = () if destination.apprise else sign(destination.signing, destination.signing_keys(), id=fate.id, now=time.time(), body=fate.content.body)
+    by_hand = None if destination.apprise else curl(fate.content, signed)
+    entry |= {"key": fate.key, "request": _request(fate.content, signed), "curl": by_hand, "then": list(_then(route.rule))}
     if send:
         reply = asyncio.run(_sent(fate.content, signed, destination))
         entry["sent"] = {"status": reply.status, "took_s": round(reply.took_s, 3), "body": reply.body.decode("utf-8", "replace"), "error": reply.detail if reply.error else None}
@@ -142,6 +144,8 @@ def _entry(fate: Fate, route: Route, *, send: bool) -> dict[str, Any]:
 
 def _then(rule: Outbound) -> Iterator[str]:
     """Yield what else happens to an event before or after it goes."""
+    if rule.on_change is not None:
+        yield f"on_change: the next of its key makes an event only where this differs: {rule.on_change.text}"
     if rule.debounce is not None:
         yield f"debounce: it goes once its key is quiet for {duration_text(rule.debounce)}, at the latest after {duration_text(rule.longest_hold_s)}"
     if rule.cooldown is not None:
@@ -155,8 +159,10 @@ def _then(rule: Outbound) -> Iterator[str]:
 async def _sent(event: Event, signed: Headers, destination: Destination) -> Reply:
     from bridge.edges.outlet import Outlet  # here: a dry run need not wait for an HTTP client
 
+    if destination.apprise:
+        return await Notifier(destination).send(event)
     async with Outlet() as outlet:
-        return await outlet.send(event, signed, timeout_s=destination.timeout)
+        return await outlet.channel(destination).send(event, signed)
 
 
 def _tried_hook(settings: Settings, name: str, body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bridge.config.sentences import sentence
 from bridge.edges.mqtt.settings import MqttSettings
-from bridge.rules.learn.draft import toml_string
+from bridge.rules.learn.draft import GATES, toml_string
 from bridge.rules.outbound import Outbound
 from bridge.rules.topics import Filter, unprintable
 
@@ -112,7 +112,7 @@ def files(answers: Answers, config: Path, *, secret: str) -> dict[Path, str]:
         found[password_file] = answers.password + "\n"
     if answers.signed:
         found[secret_file] = secret + "\n"
-    parts = (_HEADING, *_broker_lines(answers, password_file), "", *_mapping_lines(answers, name, secret_file), _WAY_BACK)
+    parts = (_HEADING, *_broker_lines(answers, password_file), "", *_mapping_lines(answers, name, secret_file), "", GATES, _WAY_BACK)
     return found | {config: "\n".join(parts)}
 
 

@@ -63,6 +63,8 @@ def load(path: Path, environment: Mapping[str, str], *, with_secrets: bool = Tru
     report = errors.add if with_secrets else lambda _key, _what: None
     literal = {key for key in resolve(composed, environment, report) if _stands_in(tree, key)}
     settings = _validated(composed, errors)
+    for key, what in settings.service_problems() if settings and with_secrets else ():
+        errors.add(key, what)
     if settings is None or errors.found:
         raise ConfigError(errors.sorted())
     warnings = [errors.sentence(key, what) for key, what in settings.warnings()]
@@ -132,7 +134,8 @@ def _toml_sentence(path: Path, text: str, found: str) -> str:
     key = Lines(text).key_at(int(line))  # never the line itself: it may hold a secret
     if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
         return f"{path}:{line}: {key} is there a second time; each key and table may stand once"
-    return f"{path}:{line}: {what}" + (f": {key}" if key else "")
+    hint = "; text stands in straight quotes" if what == "Invalid value" else ""
+    return f"{path}:{line}: {what}" + (f": {key}" if key else "") + hint
 
 
 def _composed(tree: dict[str, Any], environment: Mapping[str, str], errors: _Errors) -> dict[str, Any]:

@@ -12,13 +12,33 @@ Report = Callable[[tuple[str, ...], str], None]
 
 MAX_FILE = 64 * 1024  # bytes; a secret is a line
 
-# Where a secret may stand; `*` is any one key.
-PLACES: tuple[tuple[str, ...], ...] = (
+STAND_IN = "whsec_" + "A" * 43 + "="  # for a secret that was reported already, so that it isn't reported twice
+
+# Where a secret may stand; `*` is any one key, a number a place in a list.
+PLACES: tuple[tuple[str | int, ...], ...] = (
     ("mqtt", "password"),
     ("admin", "token"),
     ("destination", "*", "secret"),
+    ("destination", "*", "apprise"),
+    ("destination", "*", "auth", "bearer"),
+    ("destination", "*", "auth", "basic", 1),
+    ("destination", "*", "auth", "value"),
+    ("destination", "*", "auth", "oauth2", "client_secret"),
     ("outbound", "*", "secret"),
+    ("outbound", "*", "apprise"),
+    ("outbound", "*", "auth", "bearer"),
+    ("outbound", "*", "auth", "basic", 1),
+    ("outbound", "*", "auth", "value"),
+    ("outbound", "*", "auth", "oauth2", "client_secret"),
     ("inbound", "*", "secret"),
+)
+
+# What is often kept beside a secret and may be referred to like one, but is none where it is written out.
+NAMES: tuple[tuple[str | int, ...], ...] = (
+    ("destination", "*", "auth", "basic", 0),
+    ("destination", "*", "auth", "oauth2", "client_id"),
+    ("outbound", "*", "auth", "basic", 0),
+    ("outbound", "*", "auth", "oauth2", "client_id"),
 )
 
 
@@ -27,23 +47,30 @@ def resolve(tree: dict[str, Any], environment: Mapping[str, str], report: Report
     literal: set[tuple[str, ...]] = set()
     for place in PLACES:
         _resolve_at(tree, place, (), environment, report, literal)
+    for place in NAMES:
+        _resolve_at(tree, place, (), environment, report, set())
     return literal
 
 
 def _resolve_at(
-    tree: Any, place: tuple[str, ...], path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]
+    tree: Any, place: tuple[str | int, ...], path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]
 ) -> None:
-    if not isinstance(tree, dict):
-        return
     key, *rest = place
-    for name in list(tree) if key == "*" else [key] if key in tree else []:
-        here = (*path, name)
+    for name in _found(tree, key):
+        here = path if isinstance(name, int) else (*path, name)
         if rest:
             _resolve_at(tree[name], tuple(rest), here, environment, report, literal)
         elif isinstance(tree[name], list):
             tree[name] = [_resolved(value, here, environment, report, literal) for value in tree[name]]
         else:
             tree[name] = _resolved(tree[name], here, environment, report, literal)
+
+
+def _found(tree: Any, key: str | int) -> list[Any]:
+    """Return the keys of a table, or the places in a list, that *key* means."""
+    if isinstance(tree, dict):
+        return list(tree) if key == "*" else [key] if key in tree else []
+    return [key] if isinstance(tree, list) and isinstance(key, int) and key < len(tree) else []
 
 
 def _resolved(written: Any, path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]) -> Any:
@@ -55,7 +82,7 @@ def _resolved(written: Any, path: tuple[str, ...], environment: Mapping[str, str
         return _KINDS[kind](where, environment)
     except ValueError as exc:
         report(path, f"{written!r}: {exc}")
-        return _UNKNOWN
+        return STAND_IN
 
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> str:
@@ -97,5 +124,3 @@ def _read(path: Path, *, may_be_shared: bool) -> str:
 
 
 _KINDS = {"env": _from_environment, "file": _from_file, "credential": _from_credential}
-
-_UNKNOWN = "whsec_" + "A" * 43 + "="  # stands in for a secret that was reported already, so that it isn't reported twice

@@ -1,22 +1,29 @@
 """Settings: every slice together, and what only the whole of them can tell."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bridge.admin.settings import AdminSettings
+from bridge.config.secrets import STAND_IN
+from bridge.edges.apprise import problem_with
 from bridge.edges.http_settings import HttpSettings
 from bridge.edges.mqtt.settings import MqttSettings
+from bridge.errors import ConfigError
 from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
+from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
 from bridge.rules.inbound import Hook, Hooks, Inbound
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
+from bridge.tls import client_context
+from bridge.watch.alerts import AlertSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -37,6 +44,7 @@ class Settings(Slice):
     http: HttpSettings = HttpSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
+    alerts: AlertSettings | None = None
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
     outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
     inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
@@ -46,8 +54,9 @@ class Settings(Slice):
         return Routes([Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()])
 
     def destinations(self) -> dict[str, Destination]:
-        """Return every destination that a mapping leads to, by name; one written inline has its mapping's name."""
-        return {name: to for mapping, rule in self.outbound.items() if rule.enabled for name, to in self._destinations_of(mapping, rule).items()}
+        """Return every destination that a mapping or `[alerts]` leads to, by name; one written inline has its mapping's name."""
+        told = {} if self.alerts is None else {self.alerts.to: self.destination[self.alerts.to]}
+        return told | {name: to for mapping, rule in self.outbound.items() if rule.enabled for name, to in self._destinations_of(mapping, rule).items()}
 
     def hooks(self) -> Hooks:
         """Return the inbound mappings with their keys."""
@@ -68,10 +77,22 @@ class Settings(Slice):
         yield from self._destination_problems()
         yield from self._name_problems()
 
+    def service_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what is wrong with the URLs for Apprise. It is imported for that, which takes a while, but only where there is one."""
+        for path, sender in self._senders().items():
+            url = sender.apprise.get_secret_value() if sender.apprise is not None else STAND_IN
+            if url != STAND_IN and (problem := problem_with(url)):
+                yield (*path, "apprise"), problem
+
     def warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what works but should be looked at."""
         if not self.mqtt.tls.verify:
             yield ("mqtt", "tls", "verify"), "the broker's certificate isn't checked: anyone in between can read and send"
+        for path, sender in self._senders().items():
+            if not sender.tls.verify:
+                yield (*path, "tls", "verify"), "the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"
+            elif sender.tls != TlsSettings() and sender.url is not None and sender.url.text.lower().startswith("http:"):
+                yield (*path, "tls"), "it changes nothing: the URL begins with http://"
         for name, rule in self.inbound.items():
             if rule.verify.scheme == "none":
                 yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
@@ -104,17 +125,25 @@ class Settings(Slice):
     def _destinations_of(self, name: str, rule: Outbound) -> dict[str, Destination]:
         return {to: self.destination[to] for to in rule.to} if rule.to else {name: rule}
 
+    def _senders(self) -> dict[tuple[str, str], Destination]:
+        """Return every destination that is written, by where it stands."""
+        senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}
+        return senders | {("outbound", name): rule for name, rule in self.outbound.items() if not rule.to}
+
     def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        try:
-            self.mqtt.tls_context()
-        except OSError as exc:
-            files = ", ".join(file for file in (self.mqtt.tls.ca, self.mqtt.tls.cert, self.mqtt.tls.key) if file)
-            yield ("mqtt", "tls"), f"{files}: expected certificates and a key in PEM form: {exc.strerror or exc}"
+        contexts: dict[tuple[str, ...], Callable[[], object]] = {("mqtt",): self.mqtt.tls_context}
+        contexts |= {path: partial(client_context, sender.tls) for path, sender in self._senders().items() if sender.tls != TlsSettings()}
+        for path, context in contexts.items():
+            try:
+                context()
+            except ConfigError as exc:
+                key, _, what = str(exc).partition(": ")
+                yield (*path, "tls", key), what
 
     def _secret_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}
-        senders |= {("outbound", name): rule for name, rule in self.outbound.items() if not rule.to}
-        for path, destination in senders.items():
+        for path, destination in self._senders().items():
+            if any(secret.get_secret_value() == STAND_IN for secret in destination.secret):
+                continue  # it is reported already, or not asked for
             try:
                 destination.signing_keys()
             except ValueError as exc:
@@ -127,8 +156,11 @@ class Settings(Slice):
 
     def _destination_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, destination in self.destination.items():
-            if destination.url is None:
+            if destination.url is None and destination.apprise is None:
                 yield ("destination", name, "url"), "is missing: where the events go"
+            elif destination.url is not None and destination.apprise is not None:
+                yield ("destination", name), "expected one of `url` and `apprise`: where the events go"
+        yield from self._alert_problems()
         for name, rule in self.outbound.items():
             for to in rule.to:
                 if to not in self.destination:
@@ -138,6 +170,12 @@ class Settings(Slice):
                     yield ("destination", to), f"{problem} (used by outbound.{name})"
             if rule.reply is not None and rule.reply.topic.names == set() and any(overlaps(filter, rule.reply.topic.text) for filter in rule.topic):
                 yield ("outbound", name, "reply", "topic"), f"a loop: {rule.reply.topic.text!r} is a topic that the mapping itself takes"
+
+    def _alert_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.alerts is not None and self.alerts.to not in self.destination:
+            yield ("alerts", "to"), f"there is no [destination.{self.alerts.to}]; known: {', '.join(self.destination) or 'none is written yet'}"
+        elif self.alerts is not None and (used := self.destination[self.alerts.to].template_names):
+            yield ("alerts", "to"), f"destination.{self.alerts.to} uses {min(used)!r}, which an alert has not: give it a destination without templates"
 
     def _unknown_in(self, destination: Destination, rule: Outbound) -> str | None:
         sources = {"url": destination.url, "method": destination.method} | {f"headers.{name}": value for name, value in destination.headers.items()}

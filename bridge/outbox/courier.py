@@ -8,16 +8,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.errors import RenderError
 from bridge.model import Lane, Letter, Outcome, Priority, Reply, Verdict
 from bridge.outbox.outbox import Outbox
-from bridge.outbox.window import Fetch, Window
+from bridge.outbox.window import LETTERS, Fetch, Window
+from bridge.rules import pacing
+from bridge.rules.pacing import Breaker, Pace
 
 logger = logging.getLogger(__name__)
 
 CLOCK_SLACK_S = 2.0  # what a clock may be set back without casting doubt on a command's age
+AHEAD = 3  # times what may be under way: in memory, so that a landing is followed by a start, not by a look at the disk
 DRAIN_S = 3.0  # how long what is in flight may take when the program ends; the rest is sent again later
 
 
@@ -37,12 +40,15 @@ Judge = Callable[[Letter, Reply, float, float], Outcome]
 class Courier:
     """Carries one destination's letters, several at a time, in order for each key."""
 
-    def __init__(self, lane: Lane, destination: str, *, outbox: Outbox, clock: Clock, send: Send, judge: Judge, concurrency: int) -> None:
+    def __init__(self, lane: Lane, destination: str, *, outbox: Outbox, clock: Clock, send: Send, judge: Judge, pace: Pace) -> None:
         self.lane, self.destination = lane, destination
         self._outbox, self._clock, self._send, self._judge = outbox, clock, send, judge
-        self._concurrency = concurrency
+        self._pace = pace
+        self._bucket = pacing.full_bucket(pace.rate, clock.monotonic()) if pace.rate is not None else None
+        self.breaker = Breaker()
         backlog = outbox.register(lane, destination, self)
-        self._windows = {priority: Window(backlog=backlog) for priority in Priority}  # the high one first
+        letters = max(LETTERS, AHEAD * pace.concurrency)
+        self._windows = {priority: Window(backlog=backlog, letters=letters) for priority in Priority}  # the high one first
         self._wake = asyncio.Event()
         self._flights: set[asyncio.Task[None]] = set()
         self._paused_until = 0.0
@@ -50,7 +56,8 @@ class Courier:
         self._stopping = False
         self.failures = 0
         self.disabled: str | None = None
-        self.on_disabled: Callable[[str | None], None] = lambda _: None
+        self.halted = False  # by a person
+        self.on_change: Callable[[Courier], None] = lambda _: None  # its breaker opened or closed, it was disabled or resumed
         self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
 
     # --- as the outbox sees it ---
@@ -58,7 +65,7 @@ class Courier:
     @property
     def troubled(self) -> bool:
         """Return True while its destination fails or is held back, False while all is well."""
-        return self.failures > 0 or not self._ready or self.disabled is not None
+        return self.failures > 0 or not self._is_open_for_business()
 
     def offer(self, letter: Letter) -> bool:
         """Take a new letter into memory and return True, or leave it to the disk and return False."""
@@ -78,21 +85,31 @@ class Courier:
         return self._windows[letter.priority].withdraw(letter.key, seq)
 
     def look_again(self) -> None:
-        """Look at the disk again, and let everything be due now; resume if the destination was disabled."""
+        """Look at the disk again, and let everything be due now; resume if the destination was disabled, but not if it is paused."""
         for window in self._windows.values():
             window.wake_all()
             window.rescan()
-        self.resume()
+        if not self.halted:  # a person's word against a person's
+            self.resume()
 
     # --- as people and the program see it ---
 
     def resume(self) -> None:
-        """Send again, whatever held it back."""
-        if self.disabled is not None:
-            self.disabled = None
-            self.on_disabled(None)
-        self._paused_until = 0.0
+        """Send again, whatever held it back: one request at first, and then more and more."""
+        was_held = self.disabled is not None or self.halted or self.breaker.is_open
+        self.disabled, self.halted, self._paused_until = None, False, 0.0
+        self.breaker = Breaker(back_at=self._clock.monotonic()) if was_held else self.breaker
+        if was_held:
+            self.on_change(self)
         self._wake.set()
+
+    def halt(self) -> None:
+        """Send nothing until `resume`; what comes waits."""
+        self.halted = True
+        self.on_change(self)
+
+    def _is_open_for_business(self) -> bool:
+        return self._ready and self.disabled is None and not self.halted
 
     def allow(self, *, ready: bool) -> None:
         """Hold everything back while the way to the destination is not *ready*."""
@@ -117,15 +134,29 @@ class Courier:
 
     def _start(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
-        if self._ready and self.disabled is None and now >= self._paused_until:
-            while len(self._flights) < self._concurrency and (letter := self._next(now)) is not None:
+        if self._is_open_for_business() and now >= self._paused_until:
+            while self._room(now) > 0 and self._has_token(now) and (letter := self._next(now)) is not None:
                 if self._has_expired(letter):
                     self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
                 else:
+                    self._take_token()
                     self._fly(tasks, self._carry(letter), letter.id)
         for priority, window in self._windows.items():
             if (fetch := window.wish()) is not None:
                 tasks.create_task(self._fetch(priority, fetch), name=f"fetch for {self.destination}")
+
+    def _room(self, now: float) -> int:
+        return pacing.room(self.breaker, concurrency=self._pace.concurrency, in_flight=len(self._flights), now=now)
+
+    def _has_token(self, now: float) -> bool:
+        if self._bucket is None or self._pace.rate is None:
+            return True
+        self._bucket = pacing.refilled(self._bucket, self._pace.rate, now)
+        return pacing.token_at(self._bucket, self._pace.rate) <= now
+
+    def _take_token(self) -> None:
+        if self._bucket is not None:
+            self._bucket = replace(self._bucket, tokens=self._bucket.tokens - 1)
 
     def _next(self, now: float) -> Letter | None:
         return next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
@@ -168,8 +199,27 @@ class Courier:
             self._paused_until = max(self._paused_until, now + outcome.pause_s)
         if outcome.disable:
             self.disabled = outcome.reason
-            self.on_disabled(outcome.reason)
+            self.on_change(self)
         self._tell(letter, outcome)
+        self._trip(outcome, now)
+
+    def _trip(self, outcome: Outcome, now: float) -> None:
+        """Let the breaker have its say on an answer, or the lack of one."""
+        rule, before = self._pace.breaker, self.breaker
+        if rule is None or outcome.reply is None:
+            return
+        if outcome.alive:
+            self.breaker = pacing.succeeded(before, now=now)
+        else:
+            self.breaker = pacing.failed(before, rule, now=now, u=self._clock.chance())
+        if before.is_open and not self.breaker.is_open:
+            logger.info("breaker closed destination=%s; all of it is sent to again within %.0f s", self.destination, pacing.RAMP_S)
+            for window in self._windows.values():
+                window.wake_all()
+            self.on_change(self)
+        if not before.is_open and self.breaker.is_open:
+            logger.warning("breaker open destination=%s failures=%d pause_s=%.0f reason=%r", self.destination, self.breaker.failures, rule.pause, outcome.reason)
+            self.on_change(self)
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:
         """Write one line for an outcome; for a failure that goes on, when it begins and then at each power of two."""
@@ -199,12 +249,19 @@ class Courier:
         return now >= letter.expires_at or (letter.lane is Lane.MQTT and now < letter.created_at - CLOCK_SLACK_S)
 
     def _next_at(self) -> float | None:
-        if not self._ready or self.disabled is not None or len(self._flights) >= self._concurrency:
+        now = self._clock.monotonic()
+        if not self._is_open_for_business():
             return None
-        rest_at = min((at for window in self._windows.values() if (at := window.next_at()) is not None), default=None)
-        if self._paused_until > self._clock.monotonic():
+        if self._paused_until > now:
             return self._paused_until
-        return rest_at
+        if self._room(now) <= 0:
+            return pacing.room_at(self.breaker, concurrency=self._pace.concurrency, now=now)
+        if self._bucket is not None and self._pace.rate is not None and not self._has_token(now):
+            return pacing.token_at(self._bucket, self._pace.rate)
+        return self._rest_at()
+
+    def _rest_at(self) -> float | None:
+        return min((at for window in self._windows.values() if (at := window.next_at()) is not None), default=None)
 
     async def _wait_until(self, at: float | None) -> None:
         with suppress(TimeoutError):

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge.model import Letter, Result, State
+from bridge.outbox.history import Attempt
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import Past, Selection
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Store
 
@@ -57,6 +58,10 @@ class Desk:
         self._store.drop(numbers, State.DEAD)
         self._store.save_counts(ledger.take())
         return len(numbers)
+
+    def history(self, wanted: Past) -> list[Attempt]:
+        """Return the attempts that are meant, in the order in which they were made."""
+        return self._store.history(wanted)
 
     def memories(self) -> list[dict[str, Any]]:
         """Return what gates remembered when the daemon ended."""

@@ -18,7 +18,7 @@ from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import Receipt, no_receipt
 from bridge.rules import gates
 from bridge.rules.bodies import batched, joint_of
-from bridge.rules.events import KEY, Place, Weighed, fates_of, letter_of, silence_of, weighed
+from bridge.rules.events import KEY, Place, Weighed, expected_keys, fates_of, letter_of, silence_of, weighed
 from bridge.rules.outbound import Outbound, Route, Routes
 
 logger = logging.getLogger(__name__)
@@ -99,11 +99,20 @@ class Gatekeeper:
     def connected(self, *, on: bool) -> None:
         """Note that the broker is there, or away: only while it is there can a key be silent."""
         self._connected_at = self.now() if on else None
-        if on:
-            for route in self._routes.all:
-                if route.rule.silence is not None:
-                    for place in self._outbox.memories.of_mapping(route.mapping):
-                        self._listen_for(place)
+        for route in self._routes.all if on else ():
+            if route.rule.silence is not None:
+                self._expect(route)
+                for place in self._outbox.memories.of_mapping(route.mapping):
+                    self._listen_for(place)
+
+    def _expect(self, route: Route) -> None:
+        """Let the keys that the config itself names be silent although they never spoke: a device may be dead already."""
+        for key in expected_keys(route.rule):
+            place = (route.mapping, KEY, key)
+            if self._outbox.memories.look_up(place).heard_at is None:
+                nothing = Message(topic=key, payload=b"", received_at=self._clock.wall())
+                self._outbox.memories.learn(place, gates.heard(self._outbox.memories.look_up(place), nothing, self.now()))
+                self._outbox.remember()
 
     # --- what is due ---
 

@@ -15,6 +15,7 @@ from typing import TypeVar, TypeVarTuple
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Letter
+from bridge.outbox.history import History
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
 from bridge.outbox.receipts import Receipt
@@ -66,8 +67,8 @@ class Told:
 class Journal:
     """What is not written yet, and when it will be."""
 
-    def __init__(self, store: Store, ledger: Ledger, memories: Memories, *, monotonic: Callable[[], float], told: Told) -> None:
-        self._store, self._ledger, self._memories, self._monotonic, self._told = store, ledger, memories, monotonic, told
+    def __init__(self, store: Store, ledger: Ledger, memories: Memories, history: History, *, monotonic: Callable[[], float], told: Told) -> None:
+        self._store, self._ledger, self._memories, self._history, self._monotonic, self._told = store, ledger, memories, history, monotonic, told
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -234,6 +235,9 @@ class Journal:
         # Taken in the same breath as the letters: what is on disk adds up at every commit.
         changes.counts, changes.memories = self._ledger.take(), self._memories.take()
         self._urgent, self._lazy_at, self._ledger_at = False, None, None
+        if self._history.is_due(self._monotonic()):
+            changes.attempts += self._history.take(self._monotonic())
+        self._ledger_at = self._history.due_at  # what is left comes with the next minute's counts
         return changes, entries
 
     def _written(self, changes: Changes, entries: dict[int, Entry]) -> None:
@@ -255,7 +259,8 @@ class Journal:
             logger.error("%s; messages stay with the broker, hooks answer 503, deliveries go on", exc)
         self._ledger.put_back(changes.counts)
         self._memories.put_back(changes.memories)
-        changes.memories = {}
+        self._history.put_back(changes.attempts)
+        changes.memories, changes.attempts = {}, []
         newer, self._changes = self._changes, changes
         for seq, entry in entries.items():
             self._changes.letters.pop(seq, None)

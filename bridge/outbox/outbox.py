@@ -16,13 +16,14 @@ from typing import Protocol
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
+from bridge.outbox.history import Attempt, History
 from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
 from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import Past, Selection
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store, Tally
 from bridge.outbox.window import Fetch
@@ -32,6 +33,7 @@ from bridge.rules.retry import judge_publish
 logger = logging.getLogger(__name__)
 
 SEEN_S = 4 * 86_400.0  # senders retry for up to three days
+ATTEMPTS = 100_000  # that the history has at most: 20 MB, of an outbox of 256
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
 
 
@@ -75,7 +77,8 @@ class Outbox:
         self.ledger = self._opened_ledger()
         self.memories = Memories(store.memories(), now=wall())
         told = Told(begins=self.save_held, saved=self._saved, refused=self._refused, make_room=self._make_room)
-        self._journal = Journal(store, self.ledger, self.memories, monotonic=monotonic, told=told)
+        self._history = History()
+        self._journal = Journal(store, self.ledger, self.memories, self._history, monotonic=monotonic, told=told)
         self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
         self._newest = Newest()
         self._bury_begun()
@@ -246,6 +249,7 @@ class Outbox:
 
     def record(self, letter: Letter, outcome: Outcome) -> None:
         """Note what an attempt came to: done and gone, due again later, or dead."""
+        self._history.note(letter, outcome, at=self._wall())
         match outcome.verdict:
             case Verdict.DELIVERED:
                 self._end(letter, Result.DELIVERED)
@@ -314,8 +318,9 @@ class Outbox:
         await self._journal.run()
 
     async def flush(self) -> None:
-        """Commit all that there is to write, and what is held."""
+        """Commit all that there is to write, what is held and what was tried too."""
         self.pen.save()
+        self._history.hurry()
         await self._journal.flush()
 
     def shut(self) -> None:
@@ -344,6 +349,17 @@ class Outbox:
     def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)
         return here and letter.state is State.WAITING and letter.seq not in self._dropping
+
+    async def history(self, wanted: Past) -> list[Attempt]:
+        """Return the attempts that a person means, in the order in which they were made."""
+        await self.flush()
+        return await self._journal.on_thread(self._store.history, wanted)
+
+    async def forget(self, history_s: float) -> None:
+        """Let go of the ids that no sender repeats any more, and of attempts older than *history_s* seconds."""
+        with suppress(StoreFull):  # then another time
+            await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S)
+            await self._journal.on_thread(self._store.forget_history, self._wall() - history_s, ATTEMPTS)
 
     async def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that a person means, oldest first."""
@@ -386,7 +402,7 @@ class Outbox:
         finally:
             self._dropping -= numbers
         self._revived(revived)
-        self._look_again(self._receivers)
+        self._look_again({(batches[seq].lane, batches[seq].destination) for seq in numbers})
         await self.flush()
         return split
 
@@ -425,8 +441,3 @@ class Outbox:
     async def oldest(self) -> dict[tuple[Lane, str], float]:
         """Return when the oldest waiting letter on disk came, by lane and destination."""
         return await self._journal.on_thread(self._store.oldest_waiting)
-
-    async def forget_seen(self) -> None:
-        """Let go of the ids that no sender repeats any more."""
-        with suppress(StoreFull):  # then another time
-            await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S)

@@ -26,7 +26,7 @@ def row_of(letter: Letter) -> tuple[Any, ...]:
         letter.begun_at,
         letter.dead_at,
         letter.attempts,
-        letter.reason,
+        storable(letter.reason),
         letter.origin,
         letter.priority,
         letter.count,
@@ -41,6 +41,11 @@ def letter_of(row: tuple[Any, ...]) -> Letter:
     content = opened(values.pop("envelope"), values.pop("body"))
     del values["count"]  # of the content, for SQL to sum
     return Letter(**values | {"lane": Lane(values["lane"]), "state": State(values["state"]), "priority": Priority(values["priority"]), "content": content})
+
+
+def storable(text: str | None) -> str | None:
+    """Return a text as SQLite takes it: half a character, as a stranger's header may hold it, becomes a question mark."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def sealed(content: Content) -> tuple[str, bytes]:

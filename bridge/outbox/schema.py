@@ -76,7 +76,13 @@ _SECOND = (
     "DROP INDEX letter_key",
     "CREATE INDEX letter_waiting ON letter (lane, destination, priority, seq) WHERE state = 'waiting'",
     "CREATE INDEX letter_key ON letter (lane, destination, key, seq) WHERE state = 'waiting'",
+    # All that is asked at the start: without it a million rows would be sorted in memory.
+    "CREATE INDEX letter_tally ON letter (lane, destination, mapping, count) WHERE state = 'waiting'",
     "CREATE INDEX letter_held ON letter (seq) WHERE state = 'held'",
+    # What held a destination back had a note of its own.
+    """INSERT INTO note SELECT 'destination ' || substr(name, 10), json_object('url', value ->> 'url', 'disabled', value ->> 'reason',
+        'halted', json('false'), 'open_until', NULL, 'failures', 0) FROM note WHERE name LIKE 'disabled %' AND value != ''""",
+    "DELETE FROM note WHERE name LIKE 'disabled %'",
     """CREATE TABLE memory (
         mapping TEXT NOT NULL,
         kind TEXT NOT NULL,                 -- key or topic
@@ -84,6 +90,22 @@ _SECOND = (
         state TEXT NOT NULL,                -- what is remembered of it, JSON
         PRIMARY KEY (mapping, kind, name)
     ) STRICT""",                            # with its rowid: what was learnt last comes last
+    """CREATE TABLE attempt (
+        event TEXT NOT NULL,                -- webhook-id; empty where attempts were only counted
+        mapping TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        at REAL NOT NULL,
+        received_at REAL NOT NULL,
+        number INTEGER NOT NULL,
+        verdict TEXT NOT NULL,
+        status INTEGER,
+        took_ms REAL NOT NULL,
+        reason TEXT NOT NULL,
+        answer TEXT NOT NULL,               -- its beginning
+        count INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX attempt_event ON attempt (event)",
+    "CREATE INDEX attempt_at ON attempt (at)",
 )
 
 

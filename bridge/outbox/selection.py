@@ -1,4 +1,4 @@
-"""Selections: which letters a person means, and how SQL is asked for them."""
+"""Selections: which letters, and which attempts, a person means, and how SQL is asked for them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,10 @@ from bridge.model import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which letters a person means: every filter that is set has to agree."""
+    """Which letters a person means: every filter that is set has to agree.
+
+    `before` is about when it came, `since` about when it died or, if it lives, came; `after` is a number.
+    """
 
     ids: tuple[str, ...] = ()
     state: State | None = None
@@ -17,6 +20,8 @@ class Selection:
     key: str | None = None
     reason: str | None = None
     before: float | None = None
+    since: float | None = None
+    after: int | None = None
     limit: int | None = None
 
     def where(self) -> tuple[str, list[Any]]:
@@ -31,4 +36,26 @@ class Selection:
             tests.append(("instr(lower(reason), lower(?)) > 0", [self.reason]))
         if self.before is not None:
             tests.append(("created_at < ?", [self.before]))
+        if self.since is not None:
+            tests.append(("coalesce(dead_at, created_at) >= ?", [self.since]))
+        if self.after is not None:
+            tests.append(("seq > ?", [self.after]))
         return " AND ".join(text for text, _ in tests) or "TRUE", [value for _, values in tests for value in values]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Which attempts a person means: every filter that is set has to agree."""
+
+    event: str | None = None
+    mapping: str | None = None
+    destination: str | None = None
+    verdict: str | None = None
+    since: float | None = None
+    limit: int = 100
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the SQL condition and its parameters."""
+        columns = (("event = ?", self.event), ("mapping = ?", self.mapping), ("destination = ?", self.destination), ("verdict = ?", self.verdict), ("at >= ?", self.since))
+        tests = [(text, value) for text, value in columns if value is not None]
+        return " AND ".join(text for text, _ in tests) or "TRUE", [value for _, value in tests]

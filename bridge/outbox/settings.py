@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from bridge.rules.units import Size, Slice, size_bytes
+from bridge.rules.units import Duration, Size, Slice, size_bytes
 
 
 class StoreSettings(Slice):
@@ -11,3 +11,4 @@ class StoreSettings(Slice):
     path: str = "outbox.db"
     durability: Literal["balanced", "strict"] = "balanced"
     max_size: Size = size_bytes("256MiB")
+    history: Duration = 604_800.0  # a week: what was it that happened on holiday?

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, Self
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Priority, State
+from bridge.outbox.history import Attempt, attempt_of
 from bridge.outbox.ledger import Counts
 from bridge.outbox.rows import COLUMNS, letter_of, row_of
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import Past, Selection
 from bridge.rules.bodies import unbatched
 
 SCHEMA_VERSION = 2
@@ -34,6 +35,8 @@ WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 _PUT = f"""INSERT INTO letter ({COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
     dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
+
+_ATTEMPT = "event, mapping, destination, at, received_at, number, verdict, status, took_ms, reason, answer, count"
 
 _REVIVE = """UPDATE letter SET state = 'waiting', created_at = ?, attempts = 0, due_at = NULL, begun_at = NULL, dead_at = NULL,
     expires_at = CASE lane WHEN 'mqtt' THEN expires_at END WHERE seq = ?"""
@@ -65,9 +68,10 @@ class Changes:
     counts: Counts = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     memories: dict[Place, str | None] = field(default_factory=dict)  # None: it is forgotten
+    attempts: list[Attempt] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.letters or self.gone or self.seen or self.answers or self.counts or self.notes or self.memories)
+        return any((self.letters, self.gone, self.seen, self.answers, self.counts, self.notes, self.memories, self.attempts))
 
 
 class Store:
@@ -115,7 +119,20 @@ class Store:
             db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", changes.notes.items())
             db.executemany("DELETE FROM memory WHERE mapping = ? AND kind = ? AND name = ?", [place for place, text in changes.memories.items() if text is None])
             db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", [(*place, text) for place, text in changes.memories.items() if text is not None])
+            db.executemany(f"INSERT INTO attempt ({_ATTEMPT}) VALUES (:{_ATTEMPT.replace(', ', ', :')})", (attempt.document() for attempt in changes.attempts))
             _save_counts(db, changes.counts)
+
+    def history(self, wanted: Past) -> list[Attempt]:
+        """Return the attempts that a person means, the newest of them in the order in which they were made."""
+        where, values = wanted.where()
+        rows = self._db.execute(f"SELECT {_ATTEMPT} FROM attempt WHERE {where} ORDER BY at DESC, rowid DESC LIMIT ?", (*values, wanted.limit)).fetchall()
+        return [attempt_of(dict(zip(_ATTEMPT.split(", "), row, strict=True))) for row in reversed(rows)]
+
+    def forget_history(self, before: float, most: int) -> None:
+        """Delete the attempts that were made before an instant, and the oldest of more than *most*."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM attempt WHERE at < ?", (before,))
+            db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (most,))
 
     def expired(self, now: float, limit: int = 1_000) -> list[Letter]:
         """Return what waits and has expired."""
@@ -150,7 +167,7 @@ class Store:
         """Return how much waits or is held, by lane, destination and mapping."""
         found: Tally = {}
         # One by one, each by its own index: together they would be looked for among the dead as well.
-        for index, state in (("letter_waiting", State.WAITING), ("letter_held", State.HELD)):
+        for index, state in (("letter_tally", State.WAITING), ("letter_held", State.HELD)):
             query = f"SELECT lane, destination, mapping, count(*), sum(count) FROM letter INDEXED BY {index} WHERE state = '{state}' GROUP BY lane, destination, mapping"
             for lane, destination, mapping, letters, messages in self._db.execute(query):
                 place = (Lane(lane), destination, mapping)
@@ -229,6 +246,8 @@ class Store:
                 for n, event in enumerate(unbatched(letter.content), 1):
                     last_seq += 1
                     part = replace(letter, seq=last_seq, id=f"{letter.id}-{n}", content=event, state=State.WAITING, attempts=0, due_at=None, dead_at=None, created_at=now)
+                    if letter.state is State.DEAD:
+                        part = replace(part, expires_at=None)  # as any dead event that is tried again
                     db.execute(_PUT, row_of(part))
                 made += letter.count
                 if letter.state is State.DEAD:
@@ -283,13 +302,19 @@ class Store:
             yield self._db
             self._db.execute("COMMIT")
         except sqlite3.Error as exc:
-            if self._db.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+            self._roll_back()
             if exc.sqlite_errorname == "SQLITE_FULL":
                 raise StoreFull("the outbox is full: `store.max_size` is reached, or its disk has no space left") from exc
             # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
             raise StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})") from exc
+        except BaseException:
+            self._roll_back()  # text that can't be stored, say: the next one must find nothing open
+            raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
 
 def _locked(path: Path) -> int:

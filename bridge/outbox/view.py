@@ -10,6 +10,7 @@ def letter_summary(letter: Letter) -> dict[str, Any]:
     """Return what a list shows of a letter."""
     return {
         "id": letter.id,
+        "number": letter.seq,
         "state": letter.state.value,
         "lane": letter.lane.value,
         "mapping": letter.mapping,

@@ -4,20 +4,23 @@ Letters of one key go one after the other; keys pass each other. A window bounds
 rest is on disk, and this remembers where:
 
 - past `_cursor`, when the window was full (`_behind`): fetched by number, in order;
-- under a key whose head failed (the key *rests*), or which has more than its share: fetched by key.
+- under a key whose head failed (the key *rests*), or which has more than its share: fetched by key;
+- under some *fresh* keys, which spoke while others have a backlog: fetched by key as well, oldest first, beside the scan.
 
 A key with letters on disk only takes no new one into memory, or order would be lost.
 """
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from bridge.model import Letter
 
-LETTERS = 256  # letters in memory per destination; enough to keep 64 in flight while the next are fetched
+LETTERS = 256  # letters in memory per destination at least; enough to keep 64 in flight while the next are fetched
 BYTES = 4 << 20  # and their bodies
 KEY_SHARE = 64  # of the window, for one key: the others must have room
+FRESH_KEYS = 32  # that are fetched beside a backlog of other keys, at once
 MAX_RESTING = 10_000  # keys that wait for their next attempt; beyond it nothing new is tried
 
 
@@ -42,6 +45,7 @@ class _Line:
 
     queue: deque[Letter] = field(default_factory=deque)
     in_flight: bool = False
+    fresh: bool = False
     resting: bool = False
     beyond: int = 0
 
@@ -49,11 +53,17 @@ class _Line:
 class Window:
     """The letters of one destination that are at hand, and the order in which they go."""
 
-    def __init__(self, *, backlog: bool) -> None:
-        """Start with nothing in memory; *backlog* tells whether anything waits on disk."""
+    def __init__(self, *, backlog: bool, letters: int = LETTERS) -> None:
+        """Start with nothing in memory and room for so many *letters*; *backlog* tells whether anything waits on disk."""
+        self._letters = letters
         self._lines: dict[str, _Line] = {}
         self._ready: deque[str] = deque()
+        self._ready_fresh: deque[str] = deque()
+        self._fresh_next = True
+        self._forgiven: set[str] = set()
+        self._forgiving = False
         self._returning: deque[str] = deque()
+        self._returning_fresh: deque[str] = deque()
         self._rests: list[tuple[float, str]] = []
         self._held: set[int] = set()
         self._bytes = 0
@@ -62,6 +72,8 @@ class Window:
         self._tail = 0
         self._turn = 0
         self._fetching = False
+        self._fresh = 0
+        self._scan_next = False
 
     @property
     def resting(self) -> int:
@@ -82,6 +94,12 @@ class Window:
         if self._behind or self._full():
             self._behind = True
             self._tail = max(self._tail, letter.seq)
+            if line is not None:
+                line.beyond = letter.seq
+            elif self._fresh < FRESH_KEYS:  # not for it to wait for all that other keys left on disk
+                self._lines[letter.key] = _Line(beyond=letter.seq, fresh=True)
+                self._fresh += 1
+                self._returning_fresh.append(letter.key)
             return False
         self._account(letter.seq)
         self._take(letter)
@@ -90,12 +108,21 @@ class Window:
     def next(self, now: float) -> Letter | None:
         """Return the next letter to send, or None if none may go now. It stays in memory until `done` or `rest`."""
         self._wake(now)
-        while self._ready:
-            line = self._lines.get(self._ready.popleft())
+        while (key := self._next_ready()) is not None:
+            line = self._lines.get(key)
             if line is not None and line.queue and not line.in_flight:
                 line.in_flight = True
                 return line.queue[0]
         return None
+
+    def _next_ready(self) -> str | None:
+        """Return the next key that may have its turn: a fresh one and one of the others in turn, as far as there are both."""
+        self._fresh_next = not self._fresh_next
+        first, second = (self._ready_fresh, self._ready) if self._fresh_next else (self._ready, self._ready_fresh)
+        return first.popleft() if first else second.popleft() if second else None
+
+    def _make_ready(self, key: str, line: _Line) -> None:
+        (self._ready_fresh if line.fresh else self._ready).append(key)
 
     def next_at(self) -> float | None:
         """Return when the next resting key wakes, or None if none rests."""
@@ -122,8 +149,10 @@ class Window:
         self._turn += 1
 
     def wake_all(self) -> None:
-        """Let every resting key be due now."""
+        """Let every resting key be due now, and what is read of a backlog too, whatever stands there."""
         self._rests = [(0.0, key) for _, key in self._rests]
+        self._forgiven.update(key for _, key in self._rests)
+        self._forgiving = self._behind
 
     def withdraw(self, key: str, seq: int) -> bool:
         """Forget one letter of a key, wherever it is; return False if it is in flight."""
@@ -154,15 +183,18 @@ class Window:
         """Return what should be fetched from disk now, or None. One fetch at a time: answer it with `fetched`."""
         if self._fetching:
             return None
-        while self._returning:
-            key = self._returning.popleft()
+        has_room = len(self._held) <= self._letters // 2 and self._bytes <= BYTES // 2
+        is_scan_wanted = self._behind and has_room and len(self._rests) < MAX_RESTING
+        # Those beside a backlog come into a full window, too, one letter at a time: it is the backlog that fills it.
+        while (returning := self._returning_fresh or (() if self._full() else self._returning)) and not (is_scan_wanted and self._scan_next):
+            key = returning.popleft()
             line = self._lines.get(key)
             if line is not None and not line.resting and not line.queue:
-                self._fetching = True
+                self._fetching = self._scan_next = True  # in turn: neither keeps the other from the disk
                 return Fetch(key, 0, KEY_SHARE, line.beyond)
-        if self._behind and len(self._held) <= LETTERS // 2 and len(self._rests) < MAX_RESTING:
-            self._fetching = True
-            return Fetch(None, self._cursor, LETTERS - len(self._held), self._tail, self._turn)
+        if is_scan_wanted:
+            self._fetching, self._scan_next = True, False
+            return Fetch(None, self._cursor, self._letters - len(self._held), self._tail, self._turn)
         return None
 
     def fetched(self, fetch: Fetch, letters: list[Letter], *, exhausted: bool, now: float, wall: float) -> None:
@@ -183,17 +215,19 @@ class Window:
                 return
             if current:
                 self._cursor = letter.seq
-            self._admit(letter, now, wall)
+            self._admit(letter, now, math.inf if self._forgiving else wall)
         if complete:
-            self._behind, self._cursor = False, max(self._cursor, self._tail)
+            self._behind, self._forgiving, self._cursor = False, False, max(self._cursor, self._tail)
 
     def _returned(self, key: str, letters: list[Letter], *, now: float, wall: float, complete: bool, tail: int) -> None:
         line = self._lines.get(key)
         if line is None:
+            self._forgiven.discard(key)
             return
         beyond, line.beyond = line.beyond, 0
         for letter in letters:
-            self._admit(letter, now, wall)
+            self._admit(letter, now, math.inf if key in self._forgiven else wall)
+        self._forgiven.discard(key)
         if line.beyond or not complete or beyond != tail:
             line.beyond = max(beyond, line.beyond)
         if not line.queue and not line.resting:
@@ -204,7 +238,7 @@ class Window:
         if letter.seq in self._held:
             return
         line = self._lines.setdefault(letter.key, _Line())
-        if line.resting or line.beyond or len(line.queue) >= KEY_SHARE:
+        if line.resting or line.beyond or len(line.queue) >= KEY_SHARE or (line.queue and self._bytes >= BYTES):
             line.beyond = max(line.beyond, letter.seq)
         elif letter.due_at is not None and letter.due_at > wall:
             line.beyond = letter.seq
@@ -222,18 +256,25 @@ class Window:
         else:
             line.queue.append(letter)
         if not line.in_flight:
-            self._ready.append(letter.key)
+            self._make_ready(letter.key, line)
 
     def _settle(self, key: str, line: _Line) -> None:
         if line.queue:
-            self._ready.append(key)
+            self._make_ready(key, line)
         elif line.beyond:
-            self._returning.append(key)
+            (self._returning_fresh if line.fresh else self._returning).append(key)
         else:
+            self._stale(line)
             del self._lines[key]
+
+    def _stale(self, line: _Line) -> None:
+        """Let another key be fetched beside the backlog in a line's place."""
+        self._fresh -= line.fresh
+        line.fresh = False
 
     def _rest(self, key: str, line: _Line, until: float) -> None:
         line.resting = True
+        self._stale(line)
         heapq.heappush(self._rests, (until, key))
 
     def _wake(self, now: float) -> None:
@@ -241,6 +282,7 @@ class Window:
             _, key = heapq.heappop(self._rests)
             line = self._lines[key]
             line.resting = False
+            self._forgiven.add(key)  # its own rest is over, whatever the wall clock says since
             self._returning.append(key)
 
     def _to_disk(self, line: _Line) -> None:
@@ -259,7 +301,7 @@ class Window:
             self._cursor = seq
 
     def _full(self) -> bool:
-        return len(self._held) >= LETTERS or self._bytes >= BYTES
+        return len(self._held) >= self._letters or self._bytes >= BYTES
 
 
 def _insert(line: _Line, letter: Letter) -> None:

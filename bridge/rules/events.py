@@ -15,6 +15,7 @@ from bridge.rules import gates
 from bridge.rules.bodies import Occasion, batched, body_of, joint_of
 from bridge.rules.gates import NOTHING, Memory
 from bridge.rules.loops import HOP, loop_in, onward
+from bridge.rules.notices import notice
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.payloads import decoded, moment, timestamp, utf8
 from bridge.rules.reasons import Names
@@ -111,6 +112,12 @@ def fates_of(found: Weighed, *, new_id: Callable[[], str]) -> list[Fate]:
     ]
 
 
+def expected_keys(rule: Outbound) -> tuple[str, ...]:
+    """Return the keys that a mapping's topics name without a message: those written out, where the key is the topic."""
+    is_topic = rule.key == Outbound.model_fields["key"].default
+    return tuple(filter.plain for filter in rule.topic if is_topic and not {"+", "#"} & set(filter.levels))
+
+
 def silence_of(route: Route, key: str, memory: Memory, *, now: float, wall: float) -> Weighed:
     """Return what a key that has been silent comes to: its last message, and for how long it has been."""
     assert memory.last is not None
@@ -164,6 +171,11 @@ def names_of(message: Message, rule: Outbound, *, wall: float) -> dict[str, Any]
 def captures_of(levels: Sequence[str], rule: Outbound) -> dict[str, str]:
     """Return what the first filter that takes these *levels* captures of them."""
     return next((found for filter in rule.topic if (found := filter.captured(tuple(levels))) is not None), {})
+
+
+def plain_event(destination: Destination, content_type: str, body: bytes) -> Event:
+    """Return an event of our own making, for a destination whose templates need no message; raise RenderError otherwise."""
+    return _request(destination, {}, content_type, body)
 
 
 def letter_of(fate: Fate, *, created_at: float, origin: str | None) -> Letter:
@@ -268,14 +280,19 @@ def _rendered(found: Weighed, name: str, destination: Destination, id: str) -> F
 
 
 def _event(found: Weighed, destination: Destination, id: str) -> Event:
-    assert destination.url is not None, "checked when the settings were read"
     rule, names, message = found.route.rule, found.names, found.message
     captures = captures_of(names["levels"], rule)
     occasion = Occasion(message=message, mapping=found.route.mapping, captures=captures, id=id, wall=found.wall, silent_for=found.silent_for)
-    content_type, body = body_of(rule.shape, occasion, names)
+    event = _request(destination, names, *body_of(rule.shape, occasion, names))
+    hop = () if destination.apprise is not None else ((HOP, onward(message.properties.get(HOP), found.route.mapping)),)
+    return replace(event, headers=(*event.headers, *hop), topic=message.topic if rule.reply is not None else "")
+
+
+def _request(destination: Destination, names: Names, content_type: str, body: bytes) -> Event:
     headers: Headers = tuple((name, value.render(names)) for name, value in destination.headers.items())
+    if destination.apprise is not None:
+        return notice(headers, body)
+    assert destination.url is not None, "checked when the settings were read"
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers = (("Content-Type", content_type), *headers)
-    headers = (*headers, (HOP, onward(message.properties.get(HOP), found.route.mapping)))
-    topic = message.topic if rule.reply is not None else ""
-    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body, topic=topic)
+    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body)

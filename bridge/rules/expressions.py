@@ -25,6 +25,13 @@ from bridge.rules.topics import level_problem
 
 _LONE = re.compile(r"\s*\{\{-?(.*?)-?\}\}\s*", re.DOTALL)
 
+_SLIPS = {  # what Jinja calls them, and what people meant who know other languages
+    "chunk after expression": "to compare, write ==",
+    "unexpected char '&'": "write `and`",
+    "unexpected char '|'": "write `or`",
+    "unexpected char '!'": "write `not`",
+}
+
 MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
@@ -80,7 +87,7 @@ class Source:
         except ValueError:
             raise
         except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
-            raise ValueError(f"template {shown(text)}: {getattr(exc, 'message', None) or exc}") from exc
+            raise ValueError(f"template {shown(text)}: {_mended(getattr(exc, 'message', None) or str(exc))}") from exc
 
     def _fail(self, exc: Exception, names: Names) -> NoReturn:
         if isinstance(exc, RenderError):
@@ -100,6 +107,11 @@ class Source:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+
+def _mended(message: str) -> str:
+    """Return what Jinja says of a slip, and what is written instead."""
+    return message + next((f"; {hint}" for words, hint in _SLIPS.items() if words in message), "")
 
 
 class Expression(Source):
@@ -222,6 +234,8 @@ class UrlText(Text):
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
             raise ValueError(f"the URL {shown(text)}: expected a host and, if any, a port from 1 to 65535")
+        if single := re.search(r"\{(\w+)\}", _without_templates(text)):
+            raise ValueError(f"the URL {shown(text)}: write {{{{ {single[1]} }}}} with two braces; one is for `topic` only")
         if "#" in _without_templates(text):
             raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
 
@@ -247,9 +261,10 @@ def lone_expression(text: str) -> Expression | None:
 def unknown_names(used: set[str], known: Collection[str]) -> str | None:
     """Return a sentence about the first name in *used* that nothing gives, or None."""
     for name in sorted(used - set(known) - set(_TEXT.globals)):
-        close = get_close_matches(name, known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
-        return f"{name!r} is not a name that can be used here; {hint}"
+        if close := get_close_matches(name, known, 1):
+            return f"{name!r} is not a name that can be used here; did you mean {close[0]!r}?"
+        guess = f"payload.{name} or the text '{name}'" if "payload" in known else f"the text '{name}'"
+        return f"{name!r} is not a name that can be used here; did you mean {guess}? Known here: {', '.join(sorted(known))}"
     return None
 
 

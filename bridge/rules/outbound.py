@@ -8,43 +8,50 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from bridge.model import Priority
+from bridge.rules.access import Access
+from bridge.rules.addresses import refusal_of_host
 from bridge.rules.bodies import Format, Shape, joint_of
 from bridge.rules.expressions import Expression, HeaderText, MethodText, Source, Text, UrlText, unknown_names
 from bridge.rules.gates import Gates
-from bridge.rules.loops import HOP
+from bridge.rules.notices import problem_with_headers
+from bridge.rules.pacing import BreakerRule
 from bridge.rules.replies import NAMES as REPLY_NAMES
 from bridge.rules.replies import ReplyRule
-from bridge.rules.retry import RetryPolicy
-from bridge.rules.signing import Sign, keys
+from bridge.rules.responses import NAMES as RESPONSE_NAMES
+from bridge.rules.retry import Judging, RetryPolicy
+from bridge.rules.signing import OWN_HEADERS, Sign, Signing, signing_keys, written_headers
 from bridge.rules.structures import Form, Structure
 from bridge.rules.topics import Filter, FilterTree
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
+from bridge.rules.units import Duration, Rate, Secrets, Slice, one_or_more, whole
 
 NAMES = ("payload", "value", "topic", "levels", "retained", "qos", "properties", "received_at", "now")
 SILENCE_NAMES = ("silent_for",)
 
 _TAKEN = frozenset({*NAMES, *SILENCE_NAMES, *REPLY_NAMES})  # no capture may bear one of these
 
-# The bridge writes these itself: an own value would break the request or its signature.
-_RESERVED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "webhook-id", "webhook-timestamp", "webhook-signature", HOP})
+_FOR_APPRISE = frozenset({"apprise", "url", "headers", "timeout", "retry", "concurrency", "rate", "breaker"})  # `url` has a sentence of its own
 
 MAX_BATCH = 1_000  # events; with 300 bytes each as large as most receivers take
 
 
-class Destination(Slice):
+class Destination(Access):
     """Where events go, and how: a `[destination.NAME]`, or what a mapping holds inline beside its `url`."""
 
     url: UrlText | None = None
+    apprise: SecretStr | None = None
     method: MethodText = MethodText("POST")
     headers: dict[str, HeaderText] = Field(default_factory=dict)
-    sign: Sign = "standard-webhooks"
+    signing: Sign = Field(default=Signing(scheme="standard-webhooks"), alias="sign")
     secret: Secrets = ()
-    timeout: Duration = 15.0  # Standard Webhooks asks for 15 to 30 s
     retry: RetryPolicy = RetryPolicy()
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
+    rate: Rate | None = None
+    breaker: BreakerRule = BreakerRule()
+    success: Expression | None = None
+    retry_after: Expression | None = None
 
     @field_validator("headers")
     @classmethod
@@ -54,13 +61,74 @@ class Destination(Slice):
         for name in headers:
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is not a header's name")
-            if name.lower() in _RESERVED_HEADERS:
+            if name.lower() in OWN_HEADERS:
                 raise ValueError(f"the header {name!r} is written by the bridge itself")
         return headers
 
+    @property
+    def template_names(self) -> set[str]:
+        """Return the names that its templates have to be given."""
+        return set[str]().union(*(source.names for source in (self.url, self.method, *self.headers.values()) if source is not None))
+
+    @property
+    def judging(self) -> Judging:
+        """Return what its answers are judged by."""
+        return Judging(policy=self.retry, success=self.success, retry_after=self.retry_after)
+
+    @model_validator(mode="after")
+    def _reads_answers(self) -> "Destination":
+        for field, source in {"success": self.success, "retry_after": self.retry_after}.items():
+            if source is not None and (problem := unknown_names(source.names, RESPONSE_NAMES)):
+                raise ValueError(f"{field}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _signature_stands_alone(self) -> "Destination":
+        if taken := written_headers(self.signing) & {name.lower() for name in self.headers}:
+            raise ValueError(f"headers: the header {min(taken)!r} is written by the bridge itself: it goes with the signature")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_stand_alone(self) -> "Destination":
+        name = self.auth.header_name if self.auth else None
+        if name is None:
+            return self
+        if name.lower() in OWN_HEADERS | written_headers(self.signing) | {"content-type"}:
+            raise ValueError(f"auth.header: the header {name!r} is written by the bridge itself")
+        if name.lower() in {written.lower() for written in self.headers}:
+            raise ValueError(f"auth: the header {name!r} stands in `headers` as well")
+        return self
+
+    @model_validator(mode="after")
+    def _may_be_there(self) -> "Destination":
+        token_url = self.auth.oauth2.token_url if self.auth and self.auth.oauth2 else ""
+        for field, url in {"url": self.url.text if self.url else "", "auth.oauth2.token_url": token_url}.items():
+            if problem := refusal_of_host(url, self.network):
+                raise ValueError(f"{field}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_apprise_takes(self) -> "Destination":
+        if self.apprise is None:
+            return self
+        if webhooks := sorted(self.model_fields_set & (set(Destination.model_fields) - _FOR_APPRISE)):
+            raise ValueError(f"`{Destination.model_fields[webhooks[0]].alias or webhooks[0]}` makes no sense with `apprise`: it is about a web request")
+        if self.timeout.connect is not None:
+            raise ValueError("timeout.connect: makes no sense with `apprise`, which takes `total` for everything")
+        if problem := problem_with_headers(self.headers):
+            raise ValueError(f"headers: {problem}")
+        return self
+
+    @property
+    def sign(self) -> str:
+        """Return the name of the scheme that it signs by."""
+        return self.signing.scheme
+
     def signing_keys(self) -> tuple[bytes, ...]:
-        """Return the keys to sign with; raise ValueError where the secret is missing or unfit."""
-        return keys(self.sign, [secret.get_secret_value() for secret in self.secret])
+        """Return the keys to sign with, none for a notice; raise ValueError where the secret is missing or unfit."""
+        if self.apprise is not None:
+            return ()
+        return signing_keys(self.sign, [secret.get_secret_value() for secret in self.secret])
 
 
 class BatchRule(Slice):
@@ -103,10 +171,10 @@ class Outbound(Destination, Gates):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Outbound":
-        if bool(self.to) == (self.url is not None):
-            raise ValueError("expected one of `url` and `to`: where the events go")
+        if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
+            raise ValueError("expected one of `url`, `to` and `apprise`: where the events go")
         if self.to and (inline := sorted(self.model_fields_set & (set(Destination.model_fields) - {"url"}))):
-            raise ValueError(f"`{inline[0]}` belongs beside a `url`; with `to`, put it into the destination")
+            raise ValueError(f"`{Destination.model_fields[inline[0]].alias or inline[0]}` belongs beside a `url`; with `to`, put it into the destination")
         if len([name for name in ("format", "json_body", "text", "form") if name in self.model_fields_set]) > 1:
             raise ValueError("expected one of `format`, `json`, `text` and `form`")
         if clash := self.captures & _TAKEN:

@@ -55,8 +55,14 @@ def _absent(tree: nodes.Template, given: Collection[str], names: Names, environm
     for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
         path = _path(node)
         if path and path[0] in given and node not in guarded and (missing := _missing(path, names, environment)):
-            return f"{missing} is missing"
+            return f"{missing} is missing{_no_table(path[0], names)}"
     return None
+
+
+def _no_table(name: str, names: Names) -> str:
+    """Return what is odd about a payload or body that has no keys because it is a text that was to be JSON."""
+    value = names.get(str(name))
+    return f": the {name} is no JSON, it is the text {shown(value)}" if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else ""
 
 
 def _unfit(tree: nodes.Template, names: Names, exc: Unfit, environment: Environment) -> str:
@@ -88,6 +94,8 @@ def _mixed(node: nodes.Node, names: Names, environment: Environment) -> str | No
         return None
     joins = isinstance(node, nodes.Add) and any(isinstance(value, str) for path, value in sides if not path)
     for path, value in sides:
+        if not path and isinstance(value, str) and isinstance(node, nodes.Compare) and any(way and isinstance(other, int | float) for way, other in sides):
+            return f"{shown(value)} is a text, not a number: write it without quotes"
         if not path or isinstance(value, StrictUndefined):
             continue
         if joins:

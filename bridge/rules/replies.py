@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from bridge.errors import RenderError
 from bridge.model import Command, Lane, Letter, Reply
 from bridge.rules.expressions import Expression, Text, TopicText
-from bridge.rules.payloads import moment, strict_json
+from bridge.rules.payloads import moment
+from bridge.rules.responses import response_of
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, topic_problem
 from bridge.rules.units import Duration, Slice, whole
@@ -40,16 +41,6 @@ class ReplyRule(Slice):
         if self.topic.names == set() and (problem := topic_problem(self.topic.text)):
             raise ValueError(f"topic: nothing can be published to {self.topic.text!r}: {problem}")
         return self
-
-
-def response_of(reply: Reply) -> dict[str, Any]:
-    """Return what expressions see of a receiver's answer; `json` is there only where its body is JSON."""
-    response: dict[str, Any] = {"status": reply.status, "headers": dict(reply.headers), "text": reply.body.decode("utf-8", "replace")}
-    try:
-        response["json"] = strict_json(reply.body)
-    except ValueError:
-        return response
-    return response
 
 
 def names_of(reply: Reply, topic: str, captures: Mapping[str, str], now: float) -> dict[str, Any]:

@@ -1,13 +1,19 @@
 """What an answer means, and when to try again. Pure: `now` and `u` in [0, 1) come in from outside."""
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from pydantic import Field, model_validator
 
+from bridge.errors import RenderError
 from bridge.model import Outcome, Reply, Verdict
+from bridge.rules.expressions import Expression
+from bridge.rules.responses import response_of
 from bridge.rules.units import Duration, Slice, duration_text
 
 MAX_PAUSE_S = 86_400.0  # Retry-After is obeyed up to a day: longer is a receiver's mistake
@@ -59,27 +65,41 @@ def delay(policy: RetryPolicy, attempt: int, *, age_s: float, u: float) -> float
     return None if plain is None else plain * (1 - JITTER * u)
 
 
-def judge(reply: Reply, *, policy: RetryPolicy, attempt: int, age_s: float, now: float, u: float) -> Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """What a destination's answers are judged by: when it is tried again, what counts as success, and where a wait is written."""
+
+    policy: RetryPolicy
+    success: Expression | None = None
+    retry_after: Expression | None = None
+
+
+def judge(reply: Reply, by: Judging, *, attempt: int, age_s: float, now: float, u: float) -> Outcome:
     """Return what the answer to attempt *attempt* of a webhook means.
 
     | answer                                        | outcome                                          |
     |-----------------------------------------------|--------------------------------------------------|
-    | 2xx                                           | delivered                                        |
+    | 2xx, and `success` holds if there is one      | delivered                                        |
+    | 2xx, but `success` doesn't hold               | retry on the policy; dead when that is used up   |
     | `webhook-delivery: abort-message`, not 2xx    | dead                                             |
     | `webhook-delivery: disable`, not 2xx          | dead, destination disabled                       |
     | 400, 413, 414, 415, 422                       | dead: it is about the event                      |
     | 410                                           | dead, destination disabled                       |
     | 3xx, 401, 403, 404, 405, 407, 408, 425, 429,  | retry on the policy; dead when that is used up   |
     | 5xx, anything beyond, no answer at all        |                                                  |
-    | 429 and 503 with Retry-After                  | as above, not before then, for the destination   |
+    | 429 and 503 with Retry-After, or whatever the | as above, not before then, for the destination   |
+    | expression `retry_after` finds in an answer   |                                                  |
     | any other 4xx                                 | dead                                             |
 
     Sources: Standard Webhooks, "Deliverability and reliability"; RFC 9110 sections 10.2.3 and 15.
     """
     status = reply.status
+    again = partial(_again, reply, policy=by.policy, attempt=attempt, age_s=age_s, u=u)
     if status is None:
-        return _again(reply, f"{reply.error}: {reply.detail}", policy, attempt, age_s, u)
+        return again(f"{reply.error}: {reply.detail}")
     if 200 <= status < 300:
+        if (failure := _failure(by.success, reply)) is not None:
+            return again(f"status {status}, but {failure}", pause_s=_told_wait(by.retry_after, reply))
         return Outcome(verdict=Verdict.DELIVERED, reason=f"status {status}", reply=reply)
     wish = reply.headers.get("webhook-delivery", "").strip().lower()
     if wish in ("abort-message", "disable"):
@@ -88,8 +108,8 @@ def judge(reply: Reply, *, policy: RetryPolicy, attempt: int, age_s: float, now:
         return Outcome(verdict=Verdict.DEAD, reason="status 410: the receiver is gone for good", disable=True, reply=reply)
     if status in _ABOUT_THE_EVENT or (400 <= status < 500 and status not in _ABOUT_THE_ENDPOINT):
         return Outcome(verdict=Verdict.DEAD, reason=f"status {status}: the receiver refuses this event", reply=reply)
-    pause_s = retry_after(reply.headers, now) if status in (429, 503) else None
-    return _again(reply, _told(reply), policy, attempt, age_s, u, pause_s=pause_s)
+    waits = [retry_after(reply.headers, now) if status in (429, 503) else None, _told_wait(by.retry_after, reply)]
+    return again(_told(reply), pause_s=max((wait_s for wait_s in waits if wait_s is not None), default=None))
 
 
 def judge_publish(reply: Reply) -> Outcome:
@@ -129,12 +149,32 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return min(max(wait_s, 0.0), MAX_PAUSE_S)
 
 
-def _again(reply: Reply, reason: str, policy: RetryPolicy, attempt: int, age_s: float, u: float, *, pause_s: float | None = None) -> Outcome:
+def _again(reply: Reply, reason: str, *, policy: RetryPolicy, attempt: int, age_s: float, u: float, pause_s: float | None = None) -> Outcome:
     wait_s = delay(policy, attempt, age_s=age_s, u=u)
     if wait_s is None:
         tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-        return Outcome(verdict=Verdict.DEAD, reason=f"{reason}; gave up after {tries} in {duration_text(max(age_s, 1.0))}", pause_s=pause_s, reply=reply)
-    return Outcome(verdict=Verdict.RETRY, reason=reason, delay_s=max(wait_s, pause_s or 0.0), pause_s=pause_s, reply=reply)
+        reason = f"{reason}; gave up after {tries} in {duration_text(max(age_s, 1.0))}"
+        return Outcome(verdict=Verdict.DEAD, reason=reason, pause_s=pause_s, alive=False, reply=reply)
+    return Outcome(verdict=Verdict.RETRY, reason=reason, delay_s=max(wait_s, pause_s or 0.0), pause_s=pause_s, alive=False, reply=reply)
+
+
+def _failure(success: Expression | None, reply: Reply) -> str | None:
+    """Return why `success` doesn't hold of a 2xx answer, or None if it does."""
+    try:
+        return None if success is None or success.holds({"response": response_of(reply)}) else f"`success` is false: {success.text}"
+    except RenderError as exc:
+        return f"`success` counts as false: {exc}"
+
+
+def _told_wait(expression: Expression | None, reply: Reply) -> float | None:
+    """Return the seconds that an answer asks to wait in its body, 0 to a day, or None if it doesn't."""
+    if expression is None:
+        return None
+    try:
+        wait_s = float(expression.value({"response": response_of(reply)}))
+    except (RenderError, TypeError, ValueError, OverflowError):
+        return None
+    return min(max(wait_s, 0.0), MAX_PAUSE_S) if math.isfinite(wait_s) else None
 
 
 def _told(reply: Reply) -> str:

@@ -15,6 +15,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)", re.ASCII)
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/(s|min|h)", re.ASCII)
+_PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class Slice(BaseModel):
@@ -55,6 +57,14 @@ def size_bytes(text: object) -> int:
     return int(found[1]) * _BYTES[found[2]]
 
 
+def per_second(text: object) -> float:
+    """Return the times a second of a rate like "10/s", "60/min" or "500/h"."""
+    found = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError('expected a rate such as "10/s", "60/min" or "500/h"')
+    return float(found[1]) / _PERIODS[found[2]]
+
+
 def duration_text(length_s: float) -> str:
     """Return a duration as a person would say it: "45s", "5m", "2h 10m", "3d"."""
     if length_s < 1:
@@ -79,5 +89,6 @@ def whole(given: Any) -> Any:
 
 Duration = Annotated[float, BeforeValidator(some_seconds)]
 DurationOrZero = Annotated[float, BeforeValidator(seconds)]
+Rate = Annotated[float, BeforeValidator(per_second)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(one_or_more)]

@@ -9,10 +9,11 @@ from bridge.model import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationFigures:
-    """How one destination does. `failures` are the attempts that failed since the last success."""
+    """How one destination does. `failures` are the attempts that failed since the last success, `state` a word or two."""
 
     waiting: int
     failures: int
+    state: str
     disabled: str | None
 
 

@@ -69,9 +69,11 @@ def _mappings(figures: Figures) -> Iterator[Metric]:
 def _destinations(figures: Figures) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("mqtthook_destination_waiting", "Letters that wait for each destination", labels=["destination"])
     failures = GaugeMetricFamily("mqtthook_destination_failures", "Failed attempts since its last success", labels=["destination"])
+    held = GaugeMetricFamily("mqtthook_destination_held", "1 while nothing is sent to it: its breaker is open, or it is paused or disabled", labels=["destination"])
     disabled = GaugeMetricFamily("mqtthook_destination_disabled", "1 while it is disabled", labels=["destination"])
     for name, destination in figures.destinations.items():
         waiting.add_metric([name], destination.waiting)
         failures.add_metric([name], destination.failures)
+        held.add_metric([name], int(destination.state in ("breaker open", "paused", "disabled")))
         disabled.add_metric([name], int(destination.disabled is not None))
-    yield from (waiting, failures, disabled)
+    yield from (waiting, failures, held, disabled)

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     names = parser.add_subparsers(metavar="NAME", required=True)
     events: Numbers = {"--events": (int, 20_000, "how many events")}
     _add(names, "limits", benches.limits, runs=3, numbers=events)
-    flat = _add(names, "flat", benches.flat, runs=3, numbers={**events, "--delay-ms": (float, 0.0, "how long the receiver takes to answer")})
+    flat = _add(names, "flat", benches.flat, runs=3, numbers={**events, "--delay-ms": (float, 0.0, "how long the receiver takes to answer"), "--concurrency": (int, 8, "requests under way at once")})
     flat.add_argument("--flood", action="store_true", help="publish without a bound, and let the broker queue any number")
     steady: Numbers = {
         "--rate": (float, 100.0, "events a second"),
@@ -34,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
     latency = _add(names, "latency", benches.latency, runs=1, numbers=steady)
     latency.add_argument("--strict", action="store_true", help='durability = "strict" instead of "balanced"')
     _add(names, "quiet", benches.quiet, runs=1, numbers={"--events": (int, 1_000, "how many events"), "--rate": (float, 20.0, "events a second")})
+    beside: Numbers = {
+        "--events": (int, 10_000, "how many events flat out"),
+        "--rate": (float, 100.0, "then so many a second"),
+        "--seconds": (float, 10.0, "for how long"),
+        "--sensors": (int, 10, "of how many of the sensors the other one is told, too"),
+    }
+    _add(names, "beside", benches.beside, runs=3, numbers=beside)
     _add(names, "routing", benches.routing, runs=5, numbers={**events, "--mappings": (int, 10_000, "how many mappings")})
     _add(names, "gates", benches.gates, runs=1, numbers={"--events": (int, 800, "how many messages"), "--rate": (float, 20.0, "messages a second")})
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})

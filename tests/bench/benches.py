@@ -1,6 +1,7 @@
 """The benches: each starts what it needs, measures, and returns its figures."""
 
 import shutil
+import socket
 import tempfile
 import time
 from argparse import Namespace
@@ -10,6 +11,7 @@ from pathlib import Path
 from tests.bench.backlog import filled
 from tests.bench.figures import Figures, Goal
 from tests.bench.limits import publish_rate, receive_rate
+from tests.bench.publisher import TOPICS
 from tests.bench.rig import AHEAD, Daemon, Report, Rig, rig
 
 SETTLE_S = 2.0  # after the start: the first notes are written a second later
@@ -31,6 +33,7 @@ GATE_LINES = {  # what stands below the one mapping; the readings differ from ea
     "batch of 50, 5s": 'batch = { size = 50, wait = "5s" }\n',
     "keep latest": 'keep = "latest"\n',
 }
+BESIDE = {"beside / alone": Goal(">=", 0.9), "p99 beside, ms": Goal("<", 30), "lost": Goal("=", 0)}
 ROUTING = {"many / three": Goal(">=", 0.8), "lost": Goal("=", 0)}
 GATES = {f"{name}: commits meanwhile": Goal("<=", 1) for name in GATE_LINES}
 BACKLOG = {
@@ -58,7 +61,7 @@ def flat(options: Namespace) -> Figures:
     delay = f", a receiver that takes {options.delay_ms:g} ms" if options.delay_ms else ""
     figures = Figures(f"flat: {options.events:,} events as fast as the broker takes them, {bound}{delay}", FLAT)
     for _ in range(options.runs):
-        with rig(flood=options.flood) as parts, parts.daemon() as daemon:
+        with rig(flood=options.flood) as parts, parts.daemon(more=_at_once(options.concurrency)) as daemon:
             parts.receiver.reset(delay_ms=options.delay_ms)
             before_s = daemon.cpu_s()
             report = parts.publish(options.events, ahead=0 if options.flood else AHEAD)
@@ -87,6 +90,28 @@ def latency(options: Namespace) -> Figures:
             idle = cpu_percent(daemon, lambda: time.sleep(options.idle))
             parts.publish(round(options.rate), rate=options.rate)  # a second in which connections are opened
             figures.add({**_steady(parts, daemon, options), "idle CPU, %": idle})
+    return figures
+
+
+def beside(options: Namespace) -> Figures:
+    """Measure a healthy destination alone, and beside one that takes every connection and never answers."""
+    figures = Figures(f"beside: {options.rate:g}/s for {options.seconds:g} s, and {options.events:,} events flat out, alone and beside one that hangs and is sent to by {options.sensors} of {TOPICS} sensors", BESIDE)
+    with rig() as parts, socket.create_server(("127.0.0.1", 0), backlog=128) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}/"
+        topics = ", ".join(f'"sensors/{n}/state"' for n in range(options.sensors))
+        hangs = f'[outbound.hangs]\ntopic = [{topics}]\nurl = "{url}"\nsign = "none"\n'
+        for _ in range(options.runs):
+            alone, other = _served(parts, "", options), _served(parts, hangs, options)
+            figures.add(
+                {
+                    "alone, events/s": alone["rate"],
+                    "beside, events/s": other["rate"],
+                    "beside / alone": other["rate"] / alone["rate"],
+                    "p99 alone, ms": alone["p99"],
+                    "p99 beside, ms": other["p99"],
+                    "lost": alone["lost"] + other["lost"],
+                }
+            )
     return figures
 
 
@@ -202,6 +227,11 @@ def _flat_from(parts: Rig, outbox: Path, events: int) -> Report:
         return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb()}
 
 
+def _at_once(concurrency: int) -> str:
+    """Return the lines for so many requests at once: more than there are sensors takes more than one of each."""
+    return f"concurrency = {concurrency}\n" + ('order = "none"\n' if concurrency > TOPICS else "")
+
+
 def _mappings(count: int) -> str:
     """Return so many mappings in all: the first, two more that take its messages and don't want them, and others that don't take them."""
     lines = ['[destination.other]\nurl = "http://127.0.0.1:9/"\nsign = "none"\n']
@@ -209,6 +239,15 @@ def _mappings(count: int) -> str:
     elsewhere = ("sensors/elsewhere{n}/state", "house/{n}/{{room}}/power", "+/{n}/alarm/#")
     lines += [f'[outbound.m{n}]\ntopic = "{elsewhere[n % 3].format(n=n)}"\nto = "other"\n' for n in range(count - 3)]
     return "".join(lines)
+
+
+def _served(parts: Rig, more: str, options: Namespace) -> Report:
+    parts.receiver.reset()
+    with parts.daemon(more=more) as daemon:
+        flat_out = parts.publish(options.events)
+        parts.receiver.reset()
+        steady = parts.publish(round(options.rate * options.seconds), rate=options.rate)
+        return {"rate": flat_out["rate"], "p99": steady["p99_ms"], "lost": flat_out["lost"] + steady["lost"], "peak": daemon.peak_mb()}
 
 
 def _past(parts: Rig, mappings: str, events: int) -> Report:

@@ -2,27 +2,23 @@
 
 import asyncio
 import gzip
-import json
-import os
 import socket
-import ssl
-import subprocess
-import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import __version__
-from bridge.edges import outlet as module
-from bridge.edges.outlet import MAX_RESPONSE, Outlet
-from bridge.model import Event, Headers, Reply
+from bridge.edges.outlet import MAX_RESPONSE, Outlet, client
+from bridge.model import Reply
+from bridge.rules.tokens import MAX_ANSWER
 from tests.rig.misbehaving import (
     DEADLINE_S,
     OK,
@@ -30,7 +26,6 @@ from tests.rig.misbehaving import (
     Connection,
     Misbehaving,
     answers,
-    answers_anything,
     answers_early,
     answers_once,
     closes,
@@ -44,40 +39,17 @@ from tests.rig.misbehaving import (
     resets_unread,
 )
 from tests.rig.ports import free_port
+from tests.rig.sending import PATH, SECRETS, SHORT_S, access, event, run, seconds, sent
 from tests.rig.wait import until
 
-T = TypeVar("T")
-
-SHORT_S = 0.3  # for a server that keeps us waiting for ever: every machine waits so long in vain
-SECRETS = ("PATH-TOKEN", "QUERY-TOKEN")
-PATH = "/hooks/PATH-TOKEN?key=QUERY-TOKEN"
 LARGE = b"x" * 1_000_000  # more than a socket takes at once
-CLASSES = {"tls", "dns", "connect", "timeout", "disconnected", "url", "protocol"}
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a loop of its own, and not for ever."""
-    return asyncio.run(asyncio.wait_for(work, DEADLINE_S))
-
-
-def event(url: str, *, method: str = "POST", headers: Headers = (), body: bytes = b"{}") -> Event:
-    return Event(method=method, url=url, headers=headers, body=body)
-
-
-def sent(*events: Event, signed: Headers = (), timeout_s: float = DEADLINE_S / 2) -> list[Reply]:
-    """Send them one after the other through one outlet."""
-
-    async def work() -> list[Reply]:
-        async with Outlet() as outlet:
-            return [await outlet.send(each, signed, timeout_s=timeout_s) for each in events]
-
-    return run(work())
+CLASSES = {"address", "tls", "dns", "connect", "timeout", "disconnected", "url", "protocol", "oauth"}
 
 
 def reply_of(behaviour: Behaviour, *, method: str = "POST", body: bytes = b"{}", timeout_s: float = DEADLINE_S / 2) -> Reply:
     """Return what came of one event for a server that behaves like that."""
     with Misbehaving(behaviour) as server:
-        return sent(event(server.url + PATH, method=method, body=body), timeout_s=timeout_s)[0]
+        return sent(event(server.url + PATH, method=method, body=body), timeout=seconds(timeout_s))[0]
 
 
 # --- answers ---
@@ -132,6 +104,10 @@ def test_an_answer_that_comes_before_the_body_was_sent_counts() -> None:
     assert reply.status == 413
 
 
+def test_as_much_of_an_answer_is_read_as_the_rules_say() -> None:
+    assert MAX_RESPONSE == MAX_ANSWER
+
+
 @pytest.mark.parametrize("length", [MAX_RESPONSE - 1, MAX_RESPONSE, MAX_RESPONSE + 1])
 def test_an_answer_is_read_up_to_64_kib(length: int) -> None:
     reply = reply_of(answers(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length))
@@ -150,7 +126,7 @@ def test_an_answer_is_read_up_to_64_kib(length: int) -> None:
 def test_an_endless_answer_is_cut_and_its_connection_given_up(head: bytes, chunk: bytes) -> None:
     async def work(server: Misbehaving) -> list[Reply]:
         async with Outlet() as outlet:
-            replies = [await outlet.send(event(server.url + PATH), (), timeout_s=DEADLINE_S) for _ in range(2)]
+            replies = [await outlet.channel(access()).send(event(server.url + PATH), ()) for _ in range(2)]
             # The server's writing fails while the outlet is still open: nobody holds the flood back.
             assert await asyncio.to_thread(server.ended.acquire, timeout=DEADLINE_S)
             return replies
@@ -312,22 +288,28 @@ def full_queue() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_connecting_has_a_time_limit_of_its_own(full_queue: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_S", SHORT_S)
-    [reply] = sent(event(f"http://127.0.0.1:{full_queue}{PATH}"), timeout_s=DEADLINE_S)
-    assert (reply.status, reply.error) == (None, "timeout")
+def test_connecting_has_a_time_limit_of_its_own_and_is_told_by_it(full_queue: int) -> None:
+    [reply] = sent(event(f"http://127.0.0.1:{full_queue}{PATH}"), timeout={"connect": seconds(SHORT_S), "total": seconds(DEADLINE_S)})
+    assert (reply.status, reply.error, reply.detail) == (None, "timeout", f"no connection within {SHORT_S:g} s")
 
 
-def test_a_connection_that_took_too_long_is_not_told_as_an_answer_that_did(full_queue: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_S", SHORT_S)
-    [reply] = sent(event(f"http://127.0.0.1:{full_queue}{PATH}"), timeout_s=DEADLINE_S)
-    assert reply.detail != f"no answer within {DEADLINE_S:g} s"
+def test_looking_for_a_name_counts_as_connecting() -> None:
+    class Silent(AbstractResolver):
+        async def resolve(self, *_args: Any) -> list[ResolveResult]:
+            await asyncio.Event().wait()
+            return []
+
+        async def close(self) -> None:
+            pass
+
+    [reply] = sent(event("http://a.example/"), resolver=Silent(), timeout={"connect": seconds(SHORT_S), "total": seconds(DEADLINE_S)})
+    assert (reply.error, reply.detail) == ("timeout", f"no connection within {SHORT_S:g} s")
 
 
 def test_cancelling_passes_through_and_ends_the_connection() -> None:
     async def work(server: Misbehaving) -> None:
         async with Outlet() as outlet:
-            sending = asyncio.create_task(outlet.send(event(server.url + PATH), (), timeout_s=DEADLINE_S))
+            sending = asyncio.create_task(outlet.channel(access()).send(event(server.url + PATH), ()))
             await asyncio.to_thread(until, lambda: server.requests, "the request to arrive")
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -364,42 +346,128 @@ def test_a_connection_is_kept_and_used_again() -> None:
 def test_an_idle_connection_that_the_server_closed_costs_nothing_once_that_is_noticed() -> None:
     async def work(server: Misbehaving) -> list[Reply]:
         async with Outlet() as outlet:
-            first = await outlet.send(event(server.url + PATH), (), timeout_s=DEADLINE_S)
+            first = await outlet.channel(access()).send(event(server.url + PATH), ())
             assert await asyncio.to_thread(server.ended.acquire, timeout=DEADLINE_S)
             for _ in range(10):
                 await asyncio.sleep(0)  # turns of the loop, not time: the end lies in the socket and has to be read
-            return [first, await outlet.send(event(server.url + PATH), (), timeout_s=DEADLINE_S)]
+            return [first, await outlet.channel(access()).send(event(server.url + PATH), ())]
 
     with Misbehaving(answers_once(OK)) as server:
         assert [reply.status for reply in run(work(server))] == [200, 200]
         assert (len(server.requests), server.connections) == (2, 2)
 
 
-def lost_race(method: str) -> tuple[Misbehaving, list[Reply]]:
-    """Send three times to a server that closes after each answer, the second time before that is noticed."""
+# --- an idle connection that the receiver closed ---
+
+
+METHODS = ["POST", "PUT", "GET"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_idle_connection_that_was_closed_under_us_costs_no_attempt(method: str) -> None:
+    """RFC 9112 section 9.3.1: a client may repeat, where it can tell that nobody worked on the request, or it bears an id."""
 
     async def work(server: Misbehaving) -> list[Reply]:
         async with Outlet() as outlet:
-            replies = [await outlet.send(event(server.url + PATH, method=method), (), timeout_s=DEADLINE_S)]
+            channel = outlet.channel(access())
+            replies = [await channel.send(event(server.url + PATH, method=method), ())]
             server.ended.acquire(timeout=DEADLINE_S)  # blocks the loop: it can't read the end before it sends again
-            replies += [await outlet.send(event(server.url + PATH, method=method), (), timeout_s=DEADLINE_S) for _ in range(2)]
-            return replies
+            return [*replies, await channel.send(event(server.url + PATH, method=method), ())]
 
     with Misbehaving(answers_once(OK)) as server:
-        return server, run(work(server))
+        assert [reply.status for reply in run(work(server))] == [200, 200]
+        assert (len(server.requests), server.connections) == (2, 2)
 
 
-def test_an_idle_connection_that_was_closed_under_us_costs_one_attempt_and_no_more() -> None:
-    """Nobody can know whether the request was still read, so a POST is not repeated here: the courier does that."""
-    server, replies = lost_race("POST")
-    assert [reply.status for reply in replies] == [200, None, 200]
-    assert len(server.requests) == 2
+def answers_first(then: Behaviour, *, later: Behaviour | None = None) -> Behaviour:
+    """Answer one request of the first connection, then do *then* with it; every other connection does *later*."""
+    connections: list[Connection] = []
+
+    def behave(connection: Connection) -> None:
+        connections.append(connection)
+        if len(connections) > 1:
+            (later or answers(OK))(connection)
+            return
+        connection.request()
+        connection.send(OK)
+        then(connection)
+
+    return behave
 
 
-def test_the_loss_of_an_idle_connection_is_told_without_the_url() -> None:
-    _, [_, lost, _] = lost_race("POST")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("then", [closes, resets_after_request], ids=["closed", "reset"])
+def test_a_request_that_is_lost_on_a_used_connection_goes_again_at_once_as_it_was(method: str, then: Behaviour) -> None:
+    with Misbehaving(answers_first(then)) as server:
+        url = server.url + PATH
+        replies = sent(event(url, method=method), event(url, method=method, body=LARGE), signed=(("webhook-id", "evt_2"),))
+        assert [reply.status for reply in replies] == [200, 200]
+        assert server.connections == 2
+        assert server.requests[1] == server.requests[2]
+        assert b"\r\nwebhook-id: evt_2\r\n" in server.requests[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("later", [closes, resets_after_request], ids=["closed", "reset"])
+def test_it_goes_again_once_and_no_more(method: str, later: Behaviour) -> None:
+    with Misbehaving(answers_first(closes, later=later)) as server:
+        replies = sent(*[event(server.url + PATH, method=method)] * 2)
+        assert [(reply.status, reply.error) for reply in replies] == [(200, None), (None, "disconnected")]
+        assert (len(server.requests), server.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_does_not_go_again_once_something_of_an_answer_came(method: str) -> None:
+    with Misbehaving(answers_first(answers_once(b"HTTP/1.1 200 OK\r\nContent-Le"))) as server:
+        replies = sent(*[event(server.url + PATH, method=method)] * 2)
+        assert [(reply.status, reply.error) for reply in replies] == [(200, None), (None, "disconnected")]
+        assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_it_does_not_go_again_after_the_receiver_thought_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was closed while idle is told by the next packet; a receiver that dies at its work may have done it."""
+    monkeypatch.setattr(client, "STALE_S", 0.0)
+    with Misbehaving(answers_first(closes)) as server:
+        assert [reply.status for reply in sent(*[event(server.url + PATH)] * 2)] == [200, None]
+        assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_it_goes_again_within_the_same_time() -> None:
+    with Misbehaving(answers_first(closes, later=never_answers)) as server:
+        _, lost = sent(*[event(server.url + PATH)] * 2, timeout=seconds(SHORT_S))
+        assert (lost.error, len(server.requests)) == ("timeout", 3)
+        assert lost.took_s < SHORT_S * 4
+
+
+def test_it_goes_again_once_though_other_idle_connections_are_there() -> None:
+    """A receiver that restarts closes all of them; each that is tried is one more time that it may have taken the event."""
+    both = threading.Barrier(2)
+
+    def answers_one_and_takes_another(connection: Connection) -> None:
+        connection.request()
+        both.wait(DEADLINE_S)
+        connection.send(OK)
+        connection.request()
+
+    async def work(server: Misbehaving) -> list[Reply]:
+        async with Outlet() as outlet:
+            channel = outlet.channel(access())
+            replies = await asyncio.gather(*(channel.send(event(server.url), ()) for _ in range(2)))
+            return [*replies, await channel.send(event(server.url), ())]
+
+    with Misbehaving(answers_one_and_takes_another) as server:
+        assert [reply.status for reply in run(work(server))] == [200, 200, None]
+        assert (len(server.requests), server.connections) == (4, 2)
+
+
+def test_the_loss_of_a_connection_is_told_without_the_url() -> None:
+    with Misbehaving(answers_first(closes, later=closes)) as server:
+        _, lost = sent(*[event(server.url + PATH)] * 2)
     assert lost.error in CLASSES
     assert not [secret for secret in SECRETS if secret in str(lost.detail)]
+
+
+# --- what is shared ---
 
 
 def test_destinations_share_no_limit_of_connections() -> None:
@@ -414,7 +482,7 @@ def test_destinations_share_no_limit_of_connections() -> None:
 
     async def work(server: Misbehaving) -> list[Reply]:
         async with Outlet() as outlet:
-            return await asyncio.gather(*(outlet.send(event(server.url + PATH), (), timeout_s=DEADLINE_S) for _ in range(at_once)))
+            return await asyncio.gather(*(outlet.channel(access()).send(event(server.url + PATH), ()) for _ in range(at_once)))
 
     with Misbehaving(waits_for_everybody) as server:
         assert [reply.status for reply in run(work(server))] == [200] * at_once
@@ -439,6 +507,24 @@ def test_a_url_arrives_as_it_was_written(written: str, arrived: str) -> None:
     with Misbehaving(answers(OK)) as server:
         assert [reply.status for reply in sent(event(server.url + written))] == [200]
         assert server.requests[0].split(b"\r\n")[0].decode() == f"POST {arrived} HTTP/1.1"
+
+
+def test_a_host_in_other_letters_is_asked_for_in_ascii() -> None:
+    """RFC 5891 section 4.4; the other letters would stand in the Host header, where no server knows them."""
+    asked: list[str] = []
+
+    class Here(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, *_args: Any) -> list[ResolveResult]:
+            asked.append(host)
+            return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+        async def close(self) -> None:
+            pass
+
+    with Misbehaving(answers(OK)) as server:
+        assert [reply.status for reply in sent(event(f"http://türe.example:{server.port}/a%2Fb"), resolver=Here())] == [200]
+        assert asked == ["xn--tre-hoa.example"]
+        assert server.requests[0].startswith(f"POST /a%2Fb HTTP/1.1\r\nHost: xn--tre-hoa.example:{server.port}\r\n".encode())
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -502,118 +588,3 @@ def test_a_netrc_of_the_user_is_not_read(tmp_path: Path, monkeypatch: pytest.Mon
     with Misbehaving(answers(OK)) as server:
         sent(event(server.url + PATH))
     assert b"\r\nauthorization:" not in server.requests[0].lower()
-
-
-# --- TLS ---
-
-
-SEND = """
-import asyncio, json, sys
-from bridge.edges.outlet import Outlet
-from bridge.model import Event
-
-async def main():
-    async with Outlet() as outlet:
-        for url in sys.argv[1:]:
-            reply = await outlet.send(Event(method="POST", url=url, headers=(), body=b"the body"), (("webhook-id", "the id"),), timeout_s=10)
-            print(json.dumps({"status": reply.status, "error": reply.error, "detail": reply.detail}))
-
-asyncio.run(main())
-"""
-
-CERTIFICATES = {  # name -> for whom it is, how many days it is valid, who signed it
-    "good": ("localhost", 2, "authority"),
-    "expired": ("localhost", -1, "authority"),
-    "wrong-host": ("elsewhere.example", 2, "authority"),
-    "self-signed": ("localhost", 2, None),
-    "stranger's": ("localhost", 2, "stranger"),
-}
-
-
-def openssl(directory: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True, timeout=60)
-
-
-def made(directory: Path, name: str, host: str, days: int, by: str | None) -> None:
-    """Make NAME.key and NAME.pem, signed by itself if *by* nobody."""
-    (directory / f"{name}.ext").write_text(f"subjectAltName=DNS:{host}\nbasicConstraints=CA:{'TRUE' if by is None else 'FALSE'}\n")
-    openssl(directory, "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
-    signer = ["-signkey", f"{name}.key"] if by is None else ["-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-CAcreateserial"]
-    openssl(directory, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", str(days), "-extfile", f"{name}.ext", *signer)
-
-
-@dataclass(frozen=True)
-class Met:
-    """What a client that trusts one authority met at one server."""
-
-    status: int | None
-    error: str | None
-    detail: str | None
-    arrived: list[bytes]
-
-
-@pytest.fixture(scope="module")
-def met(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Met]:
-    """Give what came of one event for each server; in a process of its own, as OpenSSL reads its trust only once."""
-    directory = tmp_path_factory.mktemp("certificates")
-    for authority in ("authority", "stranger"):
-        made(directory, authority, f"{authority}.example", 2, None)
-    with ExitStack() as stack:
-        servers = {}
-        for name, (host, days, by) in CERTIFICATES.items():
-            made(directory, name, host, days, by)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(directory / f"{name}.pem", directory / f"{name}.key")
-            servers[name] = stack.enter_context(Misbehaving(answers(OK), tls=context))
-        plain = stack.enter_context(Misbehaving(answers_anything(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")))
-        closing = stack.enter_context(Misbehaving(lambda connection: connection.reset()))
-        urls = [server.url for server in servers.values()] + [server.url.replace("http:", "https:") for server in (plain, closing)]
-        environment = {**os.environ, "SSL_CERT_FILE": str(directory / "authority.pem"), "SSL_CERT_DIR": str(directory / "nothing")}
-        run = subprocess.run([sys.executable, "-c", SEND, *(url + PATH for url in urls)], env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert run.returncode == 0, run.stderr
-    named = {**servers, "plain": plain, "closing": closing}
-    return {name: Met(**json.loads(line), arrived=server.requests) for (name, server), line in zip(named.items(), run.stdout.splitlines(), strict=True)}
-
-
-def test_a_certificate_of_a_trusted_authority_is_trusted(met: dict[str, Met]) -> None:
-    """Without this one, the refusals below would prove nothing."""
-    assert met["good"].status == 200
-    assert met["good"].arrived[0].endswith(b"the body")
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("expired", "certificate has expired"),
-        ("wrong-host", "certificate is not valid for 'localhost'"),
-        ("self-signed", "self-signed certificate"),
-        ("stranger's", "unable to get local issuer certificate"),
-    ],
-)
-def test_a_certificate_that_can_not_be_trusted_gets_not_one_byte(met: dict[str, Met], name: str, told: str) -> None:
-    """What is told is OpenSSL's own sentence, X509_verify_cert_error_string(3)."""
-    reply = met[name]
-    assert (reply.status, reply.error, reply.arrived) == (None, "tls", [])
-    assert reply.detail is not None
-    assert reply.detail.startswith("the certificate can't be trusted: ")
-    assert told in reply.detail
-
-
-def test_a_server_without_tls_is_told_as_such(met: dict[str, Met]) -> None:
-    assert (met["plain"].status, met["plain"].error, met["plain"].arrived) == (None, "tls", [])
-    assert (met["plain"].detail or "").startswith("no secure connection: ")
-
-
-def test_a_server_that_ends_the_handshake_is_a_reply_too(met: dict[str, Met]) -> None:
-    assert met["closing"].status is None
-    assert met["closing"].error in CLASSES
-
-
-def test_no_sentence_about_tls_holds_anything_of_the_url(met: dict[str, Met]) -> None:
-    assert not [reply for reply in met.values() for secret in SECRETS if secret in f"{reply.error}{reply.detail}"]
-
-
-def test_a_handshake_that_never_comes_ends_in_time() -> None:
-    with Misbehaving(never_speaks) as server:
-        [reply] = sent(event(server.url.replace("http:", "https:") + PATH), timeout_s=SHORT_S)
-    assert (reply.status, reply.error) == (None, "timeout")

@@ -135,9 +135,24 @@ class Misbehaving:
             if self._tls is None:
                 self.behaviour(Connection(link, self))
             else:
-                with self._tls.wrap_socket(link, server_side=True) as secure:
-                    self.behaviour(Connection(secure, self))
+                with self._tls.wrap_socket(link, server_side=True, do_handshake_on_connect=False) as secure:
+                    if _agreed(secure):
+                        self.behaviour(Connection(secure, self))
         self.ended.release()
+
+
+def _agreed(secure: ssl.SSLSocket) -> bool:
+    """Return True once the handshake is done; False if it failed, and the other side has then read why and left.
+
+    It is what web servers call a lingering close: one with bytes unread is a reset, which overtakes the alert.
+    """
+    try:
+        secure.do_handshake()
+    except ssl.SSLError:
+        while socket.socket.recv(secure, 65_536):  # the bytes beneath TLS
+            pass
+        return False
+    return True
 
 
 def answers(*raw: bytes) -> Behaviour:

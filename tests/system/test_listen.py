@@ -14,12 +14,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from tests.rig.client import device
 from tests.rig.daemon import COMMAND, ROOT, SECRET, Daemon
+from tests.rig.misbehaving import Connection, Misbehaving
 from tests.rig.mosquitto import Mosquitto
 from tests.rig.ports import free_port
 from tests.rig.receiver import Receiver
@@ -169,6 +171,24 @@ def test_gates_are_judged_by_what_was_seen(tmp_path: Path, broker: Mosquitto) ->
     assert documents[3]["mappings"] == [{"mapping": "broken", "takes": False, "reason": "payload.battery is missing"}]
 
 
+def test_a_healthy_sign_of_life_is_no_error_and_those_that_are_taken_can_be_seen_alone(tmp_path: Path, broker: Mosquitto) -> None:
+    silence = '[outbound.freezer]\ntopic = "freezer"\nwhen = "payload.ok"\nsilence = "3h"\nurl = "http://127.0.0.1:9/"\nsign = "none"\n'
+    bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=MAPPINGS + silence)
+    said = (("freezer", '{"ok": true}'), ("freezer", '{"ok": false}'), ("other", "1"), ("broken", "{}"), ("zigbee2mqtt/lamp", "1"))
+
+    def heard(*arguments: str) -> list[str]:
+        with started(tmp_path, broker, "--config", str(bridge.config), *arguments) as run, device(broker.port) as sensor:
+            for topic, payload in said:
+                sensor.publish(topic, payload)
+            return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in ended(run)[0].splitlines()]
+
+    everything = heard("--count", "5")
+    assert everything[1] == "    .  freezer: sign of life"
+    assert everything[3] == "    x  freezer: `when` is false: payload.ok"
+    assert heard("--taken", "--count", "1") == ["  q1 zigbee2mqtt/lamp  1", "    -> all"]
+    assert "no mapping is configured" in called(tmp_path / "there", "--taken", code=1, MQTTHOOK_MQTT__URL=broker.url)
+
+
 def test_json_can_be_tried(tmp_path: Path, broker: Mosquitto) -> None:
     bridge = tool(tmp_path, broker)
     bridge.config.write_text(bridge.config.read_text().replace("credential:only-the-service-has-it", SECRET))
@@ -226,6 +246,10 @@ def test_what_is_wrong_is_said_in_one_line_with_its_exit_code(tmp_path: Path, br
     for arguments, said in (
         (["a/#/b"], "must be the last level"),
         (["--learn", "soon"], "expected a duration"),
+        (["--learn", "60"], "60 of what? For seconds: --learn 60s"),
+        (["--for", "5"], "--for 5s"),
+        (["--learn", "1s", "--taken"], "leave out one of them"),
+        (["--output", "x.toml"], "add --learn 60s"),
         (["--learn", "1s", "--for", "1s"], "leave out --for"),
         (["--for", "0s"], "longer than nothing"),
         (["--count", "0"], "--count"),
@@ -252,6 +276,23 @@ def test_a_config_with_errors_is_complained_about_and_one_that_is_named_must_exi
 def test_another_broker_than_the_configs_is_asked(tmp_path: Path, broker: Mosquitto) -> None:
     nowhere = f"mqtt://127.0.0.1:{free_port()}"
     assert called(tmp_path, "--broker", broker.url, "--for", "1ms", MQTTHOOK_MQTT__URL=nowhere) == ""
+
+
+def test_a_named_broker_is_asked_though_the_config_that_lies_here_is_broken(tmp_path: Path, broker: Mosquitto) -> None:
+    where = tmp_path / "there"
+    where.mkdir()
+    (where / "config.toml").write_text("version = 1\nmqt = 1\n[outbound.x]\n")
+    said = called(where, "--broker", broker.url, "--for", "1ms")
+    assert re.fullmatch(r"mqtthook: config.toml isn't used, as it has \d errors?: `mqtthook check` says more\n", said)
+    assert "did you mean" in called(where, "--broker", broker.url, "--config", "config.toml", code=78)
+    assert "did you mean" in called(where, "--broker", broker.url, code=78, MQTTHOOK_MQTT__URI="x")
+
+
+def test_a_broker_that_never_answers_holds_a_short_look_up_for_a_short_time_only(tmp_path: Path) -> None:
+    with Misbehaving(Connection.drain) as server:
+        began = monotonic()
+        assert "did not answer within 2 s" in called(tmp_path / "there", "--broker", f"mqtt://127.0.0.1:{server.port}", "--for", "3s", code=1)
+        assert monotonic() - began < 9, "twice 2 s, and the start of the program; not 13 s"
 
 
 # Learning
@@ -291,16 +332,46 @@ def test_what_real_devices_say_becomes_a_config_that_works(tmp_path: Path, broke
     assert not any(secret in out + err for secret in secrets)
 
 
-def test_a_shell_can_write_it_right_into_the_config(tmp_path: Path, broker: Mosquitto) -> None:
-    """The shell makes the file before we look for a config."""
+def in_a_shell(where: Path, broker: Mosquitto, redirection: str) -> subprocess.CompletedProcess[str]:
+    line = " ".join([*COMMAND, "listen", "'#'", "--learn", "1s", redirection])
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=where, env=environment(where, MQTTHOOK_MQTT__URL=broker.url), timeout=60, check=False)
+
+
+def test_a_shell_does_not_write_it_into_the_very_config_but_beside_it(tmp_path: Path, broker: Mosquitto) -> None:
     where = tmp_path / "new"
     where.mkdir()
     with device(broker.port) as sensor:
         sensor.publish("tele/plug/LWT", "Online", retain=True)
-    line = " ".join([*COMMAND, "listen", "'#'", "--learn", "1s", ">", "config.toml", "&&", *COMMAND, "check"])
-    run = subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=where, env=environment(where, MQTTHOOK_MQTT__URL=broker.url), timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "1 outbound mapping" in run.stdout
+    config = where / "config.toml"
+    config.write_text("version = 1\n")
+    appended = in_a_shell(where, broker, ">> config.toml")
+    assert (appended.returncode, config.read_text()) == (1, "version = 1\n")
+    assert "nothing was written" in appended.stderr
+    emptied = in_a_shell(where, broker, "> config.toml")
+    assert (emptied.returncode, config.read_text(), emptied.stderr.count("\n")) == (1, "", 1)
+    assert "the output goes into config.toml, the config that this command reads: the shell has emptied it already" in emptied.stderr
+    assert "-o learned.toml" in emptied.stderr
+    beside = in_a_shell(where, broker, f"> learned.toml && {' '.join(COMMAND)} check --config learned.toml")
+    assert beside.returncode == 0, beside.stderr
+    assert "1 outbound mapping" in beside.stdout
+    assert in_a_shell(where, broker, ">&-").returncode in (0, 1), "no stdout at all"
+
+
+def test_it_is_written_into_a_new_file_and_into_no_other(tmp_path: Path, broker: Mosquitto) -> None:
+    where = tmp_path / "new"
+    where.mkdir()
+    with device(broker.port) as sensor:
+        sensor.publish("tele/plug/LWT", "Online", retain=True)
+    arguments = ("--broker", broker.url, "--learn", "1s", "-o", "learned.toml")
+    said = called(where, *arguments)
+    assert said == "wrote learned.toml: look at it, and move what you want into config.toml; then `mqtthook check`\n"
+    assert "tele-plug-lwt" in tomllib.loads((where / "learned.toml").read_text())["outbound"]
+    (where / "learned.toml").write_text("mine")
+    assert "learned.toml is there already, and stays as it is" in called(where, *arguments, code=1)
+    assert (where / "learned.toml").read_text() == "mine"
+    assert "there is no directory" in called(where, "--learn", "1s", "-o", "no/x.toml", code=1)
+    called(where, "--broker", broker.url, "nothing/#", "--learn", "1ms", "-o", "empty.toml", code=1)
+    assert sorted(path.name for path in where.iterdir()) == ["learned.toml"]
 
 
 def test_ctrl_c_ends_learning_early_and_still_proposes(tmp_path: Path, broker: Mosquitto) -> None:
@@ -316,9 +387,17 @@ def test_ctrl_c_ends_learning_early_and_still_proposes(tmp_path: Path, broker: M
     }
     with started(tmp_path, broker, "nothing/#", "--learn", "10m") as run:
         run.send_signal(signal.SIGINT)
-        out, err = ended(run)
-    assert tomllib.loads(out)["version"] == 1
-    assert err == f"mqtthook: nothing came on nothing/# at {broker.url}\n"
+        out, err = ended(run, code=1)
+    assert out == ""
+    assert err.startswith(f"mqtthook: nothing came on 'nothing/#' so far at {broker.url}: is the filter right? ")
+
+
+def test_that_nothing_came_is_said_and_no_config_made_of_it(tmp_path: Path, broker: Mosquitto) -> None:
+    for more in ([], ["--json"]):
+        said = called(tmp_path, "x/#", "--learn", "500ms", *more, code=1, MQTTHOOK_MQTT__URL=broker.url)
+        assert said.startswith(f"mqtthook: nothing came on 'x/#' within 500ms at {broker.url}: is the filter right?")
+        assert said.count("\n") == 1
+    assert "right?" not in called(tmp_path, "--learn", "1ms", code=1, MQTTHOOK_MQTT__URL=broker.url)
 
 
 def test_a_broker_that_goes_away_while_it_learns_is_said_and_what_came_is_not_lost(tmp_path: Path, broker: Mosquitto) -> None:
@@ -333,7 +412,9 @@ def test_a_broker_that_goes_away_while_it_learns_is_said_and_what_came_is_not_lo
 
 
 def test_what_else_the_broker_needs_is_named_but_not_written_down(tmp_path: Path, broker: Mosquitto) -> None:
-    out = called(tmp_path, "--learn", "1ms", MQTTHOOK_MQTT__URL=broker.url, MQTTHOOK_MQTT__USERNAME="me", MQTTHOOK_MQTT__PASSWORD="hunter2")
+    with device(broker.port) as sensor:
+        sensor.publish("tele/plug/LWT", "Online", retain=True)
+    out = called(tmp_path, "--learn", "1s", MQTTHOOK_MQTT__URL=broker.url, MQTTHOOK_MQTT__USERNAME="me", MQTTHOOK_MQTT__PASSWORD="hunter2")
     assert "# and what your config or environment says besides: password, username\n" in out
     assert "hunter2" not in out
 

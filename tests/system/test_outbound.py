@@ -17,7 +17,7 @@ from tests.rig.ports import free_port
 from tests.rig.receiver import Receiver, Reply
 from tests.rig.wait import until
 
-FAST = 'retry = { first = "100ms", factor = 1, max = "200ms", for = "1h" }'
+FAST = 'retry = { first = "100ms", factor = 1, max = "200ms", for = "1h" }\nbreaker = { failures = 1000, pause = "100ms" }'
 
 
 def mapping(url: str, *lines: str, name: str = "hall", topic: str = '"zigbee2mqtt/{room}/motion"') -> str:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from bridge.config.lines import Lines
 from bridge.config.load import MAX_FILE, Loaded, find, load
 from bridge.config.secrets import MAX_FILE as MAX_SECRET
 from bridge.config.settings import Settings, state_directory
 from bridge.errors import ConfigError
+from bridge.rules.access import Auth, OAuth2
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -146,7 +148,26 @@ MISTAKES = [  # the text, the whole sentence
     ('version = 1\n[mqtt]\nurl = "unix://run/mosquitto.sock"\n', 'config.toml:3: mqtt.url: expected three slashes and the path of the socket, as in "unix:///run/mosquitto.sock"'),
     ('version = 1\n[mqtt]\nurl = "mqtt://"\n', 'config.toml:3: mqtt.url: expected a host, as in "mqtt://localhost:1883"'),
     ('version = 1\n[mqtt]\nurl = "mqtt://a:0"\n', "config.toml:3: mqtt.url: expected a port from 1 to 65535"),
-    ('version = 1\n[mqtt]\nurl = "mqtts://a"\ntls = { ca = "/nowhere.pem" }\n', "config.toml:4: mqtt.tls: /nowhere.pem: expected certificates and a key in PEM form: No such file or directory"),
+    ('version = 1\n[mqtt]\nurl = "mqtts://a"\ntls = { ca = "/nowhere.pem" }\n', "config.toml:4: mqtt.tls.ca: /nowhere.pem: the file can't be read: No such file or directory"),
+    ('version = 1\n[mqtt]\ntls = { key = "me.key" }\n', "config.toml:3: mqtt.tls.cert is missing: a `key` is half of who we are, its certificate the other half"),
+    (DOOR + 'tls = { ca = "/nowhere.pem" }\n', "config.toml:6: outbound.door.tls.ca: /nowhere.pem: the file can't be read: No such file or directory"),
+    (DOOR + 'tls = { cert = "/dev/null" }\n', "config.toml:6: outbound.door.tls.cert: /dev/null: expected a certificate and its key in PEM form"),
+    (DOOR + 'tls = { key = "me.key" }\n', "config.toml:6: outbound.door.tls.cert is missing: a `key` is half of who we are, its certificate the other half"),
+    (DOOR + 'network = "wan"\n', "config.toml:6: outbound.door.network: 'wan': expected 'lan', 'public' or 'any'"),
+    (DOOR.replace("example.com", "169.254.169.254"), 'config.toml:4: outbound.door.url: 169.254.169.254 is a cloud\'s metadata service; `network = "lan"` refuses it'),
+    (DOOR.replace("example.com", "[::1]:8443") + 'network = "public"\n', 'config.toml:4: outbound.door.url: ::1 is this machine itself; `network = "public"` refuses it'),
+    (DOOR.replace("example.com", "127.1"), "config.toml:4: outbound.door.url: '127.1' ends in a number, but is no address: expected four numbers such as 192.168.1.20, or a name"),
+    (DOOR + 'timeout = "15"\n', 'config.toml:6: outbound.door.timeout: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
+    (DOOR + 'timeout = { connect = "9s", total = "3s" }\n', "config.toml:6: outbound.door.timeout.connect: expected no more than `total`, which counts from the same moment"),
+    (DOOR + 'auth = { bearer = "0123456789", basic = ["me", "hunter2"] }\n', "config.toml:6: outbound.door.auth: expected one of `bearer`, `basic`, `header` with `value`, and `oauth2`"),
+    (DOOR + 'auth = "hunter2"\n', "config.toml:6: outbound.door.auth: expected a table"),
+    (DOOR + 'auth = { bearer = ["hunter2"] }\n', "config.toml:6: outbound.door.auth.bearer: the value (not shown): expected text in quotes"),
+    (DOOR + 'auth = { basic = "hunter2" }\n', 'config.toml:6: outbound.door.auth.basic: expected a list of two: ["user", "password"]'),
+    (DOOR + 'auth = { header = "Host", value = "hunter2" }\n', "config.toml:6: outbound.door.auth.header: the header 'Host' is written by the bridge itself"),
+    (DOOR + 'auth = { header = "content-type", value = "hunter2" }\n', "config.toml:6: outbound.door.auth.header: the header 'content-type' is written by the bridge itself"),
+    (DOOR + 'headers = { authorization = "x" }\nauth = { bearer = "hunter2" }\n', "config.toml:7: outbound.door.auth: the header 'Authorization' stands in `headers` as well"),
+    (DOOR + 'auth = { oauth2 = { token_url = "https://a.example/", client_id = "me" } }\n', "config.toml:6: outbound.door.auth.oauth2.client_secret is missing"),
+    (DOOR + 'auth = { oauth2 = { token_url = "http://0.0.0.0/", client_id = "me", client_secret = "hunter2" } }\n', 'config.toml:6: outbound.door.auth.oauth2.token_url: 0.0.0.0 is no address to connect to; `network = "lan"` refuses it'),
     ('version = 1\n[mqtt]\nstatus_topic = "a/+"\n', "config.toml:3: mqtt.status_topic: nothing can be published to 'a/+': it holds the wildcard '+'"),
     ('version = 1\n[mqtt]\nshare = "a/b"\n', "config.toml:3: mqtt.share: 'a/b' can't be a group's name: it holds '/'"),
     ('version = 1\n[admin]\nlisten = "0.0.0.0:8081"\n', "config.toml:2: admin: `token` is missing: it is needed where others can reach the address; or listen on 127.0.0.1"),
@@ -169,6 +190,9 @@ UNKNOWN = [  # the text, the whole sentence
     (DOOR + '[outbound.door.retry]\nfro = "5s"\n', "config.toml:7: outbound.door.retry.fro: there is no such key; did you mean `for`?"),
     (HOOK.replace('"none"', '{ scheme = "none", toleranze = "5m" }'), "config.toml:3: inbound.light.verify.toleranze: there is no such key; did you mean `tolerance`?"),
     ('version = 1\n[destination.x]\nurl = "https://example.com/"\nsign = "none"\ntimout = "5s"\n', "config.toml:5: destination.x.timout: there is no such key; did you mean `timeout`?"),
+    (DOOR + 'timeout = { totl = "5s" }\n', "config.toml:6: outbound.door.timeout.totl: there is no such key; did you mean `total`?"),
+    (DOOR + 'auth = { baerer = "hunter2" }\n', "config.toml:6: outbound.door.auth.baerer: there is no such key; did you mean `bearer`?"),
+    (DOOR + 'auth = { oauth2 = { url = "https://a.example/", token_url = "https://a.example/", client_id = "me", client_secret = "hunter2" } }\n', "config.toml:6: outbound.door.auth.oauth2.url: there is no such key; known here: client_id, client_secret, scope, token_url"),
 ]
 
 
@@ -236,7 +260,7 @@ def hook_with(secret: str) -> str:
     [
         ('version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = "whsec_aGVsbG8="\n', "config.toml:4: destination.x.secret: this secret has 5 bytes, expected 24 to 64: make one with `mqtthook secret new`"),
         ('version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = "hello"\n', "config.toml:4: destination.x.secret: expected whsec_ and base64 after it: make one with `mqtthook secret new`"),
-        ('version = 1\n[destination.x]\nurl = "https://example.com/"\n', 'config.toml:2: destination.x.secret: standard-webhooks needs a secret: make one with `mqtthook secret new`, or write out "none"'),
+        ('version = 1\n[destination.x]\nurl = "https://example.com/"\n', 'config.toml:2: destination.x.secret: standard-webhooks needs a secret: make one with `mqtthook secret new`, or write out sign = "none" (of a hook: verify = "none")'),
         (hook_with('"hello"'), "config.toml:5: inbound.light.secret: this secret has 5 bytes, expected at least 8: make one with `mqtthook secret new`"),
         (hook_with('["0123456789", "hello"]'), "config.toml:5: inbound.light.secret: this secret has 5 bytes, expected at least 8: make one with `mqtthook secret new`"),
         (hook_with('"env:LIGHT_SECRET"'), "config.toml:5: inbound.light.secret: 'env:LIGHT_SECRET': the environment variable LIGHT_SECRET is not set"),
@@ -299,6 +323,36 @@ def test_a_secret_is_taken_from_where_the_config_says(written: Write, tmp_path: 
     assert rule.verifying_keys() == (b"from the environment", b"from a file", b"from a credential", b"written out", b"https://no-reference")
 
 
+def test_every_credential_may_be_referred_to(written: Write, tmp_path: Path) -> None:
+    file(tmp_path, "word", "from a credential\n", mode=0o644)
+    path = file(tmp_path, "id", "from a file\n", mode=0o640)
+    urls = 'url = "https://example.com/"\nsign = "none"\n'
+    text = f"""\
+version = 1
+[destination.a]
+{urls}auth = {{ bearer = "env:TOKEN" }}
+[destination.b]
+{urls}auth = {{ basic = ["file:{path}", "credential:word"] }}
+[destination.c]
+{urls}auth = {{ header = "X-Api-Key", value = "env:TOKEN" }}
+[destination.d]
+{urls}auth = {{ oauth2 = {{ token_url = "https://a.example/", client_id = "file:{path}", client_secret = "credential:word" }} }}
+"""
+    found = load(written(text), {"TOKEN": "from-the-environment", "CREDENTIALS_DIRECTORY": str(tmp_path)}).settings.destination
+    auths = {name: destination.auth for name, destination in found.items()}
+    assert auths["a"] == Auth(bearer=SecretStr("from-the-environment"))
+    assert auths["b"] == Auth(basic=("from a file", SecretStr("from a credential")))
+    assert auths["c"] == Auth(header="X-Api-Key", value=SecretStr("from-the-environment"))
+    assert auths["d"] == Auth(oauth2=OAuth2(token_url="https://a.example/", client_id="from a file", client_secret=SecretStr("from a credential")))
+
+
+@pytest.mark.parametrize("place", ['{ bearer = "env:NO" }', '{ basic = ["me", "env:NO"] }', '{ basic = ["env:NO", "x"] }', '{ header = "X", value = "env:NO" }', '{ oauth2 = { token_url = "https://a.example/", client_id = "x", client_secret = "env:NO" } }'])
+def test_a_credential_that_isnt_there_is_said_once(written: Write, place: str) -> None:
+    (problem,) = problems(written(DOOR + f"auth = {place}\n"))
+    assert problem.startswith("config.toml:6: outbound.door.auth.")
+    assert problem.endswith(": 'env:NO': the environment variable NO is not set")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -323,6 +377,19 @@ def test_a_secret_is_taken_from_where_the_config_says(written: Write, tmp_path: 
         'version = 1\n[destination.x]\nurl = "https://example.com/"\nsecret = "hunter2hunter2"\nsecret = "hunter2hunter2"\n',
         'version = 1\n[destination.x]\nsecret = "whsec_hunter2hunter2" "\n',
         'version = 1\n[inbound.x]\nverify = "standard-webhooks"\ntopic = "a"\nsecret = "hunter2hunter2"\n',
+        DOOR + 'auth = "hunter2hunter2"\n',
+        DOOR + 'auth = ["hunter2hunter2"]\n',
+        DOOR + 'auth = { bearer = "hunter2hunter2 " }\n',
+        DOOR + 'auth = { bearer = { a = "hunter2hunter2" } }\n',
+        DOOR + 'auth = { basic = ["hunter2hunter2"] }\n',
+        DOOR + 'auth = { basic = ["hunter2hunter2", 5] }\n',
+        DOOR + 'auth = { basic = [5, "hunter2hunter2"] }\n',
+        DOOR + 'auth = { value = "hunter2hunter2" }\n',
+        DOOR + 'auth = { header = "X", value = "hunter2hunter2\\n" }\n',
+        DOOR + 'auth = { header = "X", valeu = "hunter2hunter2" }\n',
+        DOOR + 'auth = { oauth2 = "hunter2hunter2" }\n',
+        DOOR + 'auth = { oauth2 = { client_secret = "hunter2hunter2" } }\n',
+        DOOR + 'auth = { oauth2 = { client_secret = ["hunter2hunter2"] } }\n',
     ],
 )
 def test_no_message_holds_a_secret(written: Write, text: str) -> None:
@@ -500,6 +567,11 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (HOOK, 0o600, ["config.toml:3: inbound.light.verify: anyone who can reach this hook can use it"]),
     (hook_with('"env:LIGHT"') + "retain = true\n", 0o600, ["config.toml:6: inbound.light.retain: a retained command is carried out again at every reconnect of the device"]),
     (DOOR + "qos = 2\n", 0o600, ["config.toml:6: outbound.door.qos: it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"]),
+    (DOOR + "tls = { verify = false }\n", 0o600, ["config.toml:6: outbound.door.tls.verify: the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"]),
+    (DOOR.replace("https:", "http:") + 'tls = { ca = "/etc/ssl/certs/ca-certificates.crt" }\n', 0o600, ["config.toml:6: outbound.door.tls: it changes nothing: the URL begins with http://"]),
+    (DOOR + 'auth = { basic = ["me", "env:LIGHT"] }\n', 0o644, []),
+    (DOOR + 'auth = { basic = ["env:LIGHT", "0123456789"] }\n', 0o644, ["config.toml: others can read this file, and it holds secrets (outbound.door.auth.basic): chmod 600 config.toml"]),
+    (DOOR + 'auth = { oauth2 = { token_url = "https://a.example/", client_id = "me", client_secret = "0123456789" } }\n', 0o644, ["config.toml: others can read this file, and it holds secrets (outbound.door.auth.oauth2.client_secret): chmod 600 config.toml"]),
     ("version = 1\n[mqtt]\ntls = { verify = false }\n", 0o600, ["config.toml:3: mqtt.tls.verify: the broker's certificate isn't checked: anyone in between can read and send"]),
 ]
 

@@ -18,6 +18,7 @@ from bridge.config.settings import Settings
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SWITCHED_OFF = re.compile(r"^# (?=\[[a-z.\-]+\]|[a-z_]+ = )", re.MULTILINE)
 SECRET = "whsec_" + "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE="
+SERVICE = "json://localhost"
 
 
 def switched_on(text: str) -> str:
@@ -28,7 +29,7 @@ def loaded(text: str, directory: Path) -> Loaded:
     path = directory / "config.toml"
     path.write_text(text)
     path.chmod(0o600)
-    return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET))
+    return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET) | dict.fromkeys(re.findall(r'apprise = "env:([A-Z_]+)"', text), SERVICE))
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

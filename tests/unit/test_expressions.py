@@ -196,9 +196,9 @@ def test_the_names_that_are_used_are_known(source: Expression | Text | Structure
     [
         ({"payload", "topic"}, None),
         ({"range", "dict", "float", "iif"}, None),
-        ({"lipsum"}, "'lipsum' is not a name that can be used here; known here: payload, topic"),
+        ({"lipsum"}, "'lipsum' is not a name that can be used here; did you mean payload.lipsum or the text 'lipsum'? Known here: payload, topic"),
         ({"paylod"}, "'paylod' is not a name that can be used here; did you mean 'payload'?"),
-        ({"zzz"}, "'zzz' is not a name that can be used here; known here: payload, topic"),
+        ({"zzz"}, "'zzz' is not a name that can be used here; did you mean payload.zzz or the text 'zzz'? Known here: payload, topic"),
     ],
 )
 def test_a_name_that_nothing_gives_is_shown_with_what_was_probably_meant(used: set[str], words: str | None) -> None:

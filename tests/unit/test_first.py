@@ -73,6 +73,12 @@ def test_it_is_read_without_scrolling_sideways(answers: dict[str, Any]) -> None:
     assert text.endswith("\n")
 
 
+def test_it_names_each_gate_once() -> None:
+    lines = files()[Path("/etc/mqtthook/config.toml")].splitlines()
+    for gate in ("on_change", "cooldown", "debounce", "silence", "keep", "batch"):
+        assert sum(line.startswith(f"#   {gate} = ") for line in lines) == 1
+
+
 # --- names ---
 
 

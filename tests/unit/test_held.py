@@ -6,7 +6,9 @@ sends again what it got no acknowledgement for. Hypothesis chooses what happens.
 
 import asyncio
 import json
+import sqlite3
 from collections import deque
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from bridge.model import Event, Lane, Letter, Message, Outcome, State, Verdict
 from bridge.outbox.courier import Clock
@@ -24,6 +27,7 @@ from bridge.outbox.intake import MessageIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.pen import HOLD_S
 from bridge.outbox.receipts import Receipts
+from bridge.outbox.schema import migrations
 from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store
@@ -319,24 +323,21 @@ def test_a_batch_is_recognised_by_each_of_its_messages_when_their_acknowledgemen
 def test_an_older_file_is_brought_up_to_date_with_what_waits_in_it(tmp_path: Path) -> None:
     """As the first version left it: three values of an event, no priority, no count."""
     path = tmp_path / "outbox.db"
-    store = Store.open(path, max_size=64 << 20)
     event = Event(method="POST", url="http://crm/", headers=(("A", "b"),), body=b"x")
     letter = Letter(seq=1, id="evt_1", lane=Lane.WEBHOOK, mapping="m", destination="d", key="k", content=event, created_at=1.0)
-    for statement in (
-        "DROP TABLE memory", "DROP INDEX letter_waiting", "DROP INDEX letter_key", "DROP INDEX letter_held",
-        "CREATE INDEX letter_waiting ON letter (lane, destination, seq) WHERE state = 'waiting'",
-        "CREATE INDEX letter_key ON letter (lane, destination, key, seq) WHERE state = 'waiting'",
-        "ALTER TABLE letter DROP COLUMN priority", "ALTER TABLE letter DROP COLUMN count",
-        "INSERT INTO letter (seq, id, lane, mapping, destination, key, state, created_at, attempts, envelope, body) VALUES"
-        """ (1, 'evt_1', 'webhook', 'm', 'd', 'k', 'waiting', 1.0, 0, '{"event": ["POST", "http://crm/", [["A", "b"]]]}', x'78')""",
-        "DELETE FROM _sqlite_migrations WHERE name = 'gates_and_priorities'",
-        "PRAGMA user_version = 1",
-    ):  # fmt: skip
-        store._db.execute(statement)
-    store.close()
+    with closing(sqlite3.connect(path)) as db:
+        migrations.apply(Database(db, execute_plugins=False), stop_before="gates_and_priorities")
+        db.execute(
+            "INSERT INTO letter (seq, id, lane, mapping, destination, key, state, created_at, attempts, envelope, body) VALUES"
+            """ (1, 'evt_1', 'webhook', 'm', 'd', 'k', 'waiting', 1.0, 0, '{"event": ["POST", "http://crm/", [["A", "b"]]]}', x'78')"""
+        )
+        db.execute("""INSERT INTO note VALUES ('disabled d', '{"url": "http://crm/", "reason": "status 410"}')""")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
     again = Store.open(path, max_size=64 << 20)
     assert again.select(Selection()) == [letter]
     assert again.waiting_counts()[Lane.WEBHOOK, "d", "m"].messages == 1
+    assert json.loads(again.note("destination d") or "")["disabled"] == "status 410"
     again.write(Changes(letters={1: replace(letter, attempts=1)}))
     again.close()
 

@@ -70,7 +70,8 @@ GROUPS: list[tuple[str, list[Said], list[str]]] = [  # why, what came, the filte
     ("devices of different sorts", [("zigbee2mqtt/hall", MOTION), ("zigbee2mqtt/bath", CLIMATE)], ["zigbee2mqtt/bath", "zigbee2mqtt/hall"]),
     ("the bridge is no device", [("zigbee2mqtt/bridge/state", {"state": "online"}), ("zigbee2mqtt/hall/state", {"state": "online"})], ["zigbee2mqtt/bridge/state", "zigbee2mqtt/hall/state"]),
     ("availability", [("zigbee2mqtt/a/availability", {"state": "online"}), ("zigbee2mqtt/b/availability", {"state": "offline"})], ["zigbee2mqtt/{device}/availability"]),
-    ("Tasmota: the same report of different sensors", [("tele/a/SENSOR", {"AM2301": {"Temperature": 20}}), ("tele/b/SENSOR", {"ENERGY": {"Power": 3}})], ["tele/{device}/SENSOR"]),
+    ("Tasmota: a report of different sensors", [("tele/a/SENSOR", {"AM2301": {"Temperature": 20}}), ("tele/b/SENSOR", {"ENERGY": {"Power": 3}})], ["tele/a/SENSOR", "tele/b/SENSOR"]),
+    ("Tasmota: plugs of two makes", [("tele/a/SENSOR", {"Time": "x", "ENERGY": {"Power": 3}}), ("tele/b/SENSOR", {"ENERGY": {"Power": 3, "Today": 1}})], ["tele/{device}/SENSOR"]),
     ("Tasmota: different reports of a device", [("tele/a/STATE", {"POWER": "ON"}), ("tele/a/SENSOR", {"POWER": "ON"})], ["tele/a/SENSOR", "tele/a/STATE"]),
     ("Tasmota: tele and stat are no devices", [("tele/a/RESULT", {"POWER": "ON"}), ("stat/a/RESULT", {"POWER": "ON"})], ["stat/a/RESULT", "tele/a/RESULT"]),
     ("Tasmota: a device may be called tasmota", [("stat/tasmota/POWER", "ON"), ("stat/plug/POWER", "OFF")], ["stat/{device}/POWER"]),
@@ -116,6 +117,40 @@ def test_tables_of_different_sorts_beside_each_other_have_one_filter_and_a_name_
         "zigbee2mqtt-occupancy": "zigbee2mqtt/{device}",
         "zigbee2mqtt-temperature": "zigbee2mqtt/{device}",
     }
+
+
+HOUSE: list[Said] = [
+    ("zigbee2mqtt/door", {"battery": 97, "battery_low": False, "contact": True, "linkquality": 90, "tamper": False, "voltage": 3000}),
+    ("zigbee2mqtt/window", {"battery": 90, "contact": True, "linkquality": 80, "voltage": 2900}),
+    ("zigbee2mqtt/sink", {"battery": 97, "battery_low": False, "linkquality": 90, "tamper": False, "voltage": 3000, "water_leak": False}),
+    ("zigbee2mqtt/washer", {"battery": 90, "battery_low": False, "linkquality": 90, "tamper": False, "voltage": 3000, "water_leak": False}),
+    ("zigbee2mqtt/0x00158d0001a2b3c4", {"battery": 90, "linkquality": 90, "tamper": False, "voltage": 3000, "occupancy": False, "illuminance": 12}),
+    ("zigbee2mqtt/0x00158d0001a2b3c5", {"battery": 90, "linkquality": 90, "tamper": False, "voltage": 3000, "occupancy": False}),
+    *((f"tele/{name}/SENSOR", {"Time": "2026-11-24T10:00:00", sensor: told}) for name, sensor, told in (
+        ("a", "ENERGY", {"Power": 3.5}), ("b", "ENERGY", {"Power": 3}), ("c", "AM2301", {"Temperature": 20.5}), ("d", "AM2301", {"Temperature": 20}),
+        ("e", "DS18B20", {"Temperature": 20.5}), ("f", "DS18B20", {"Temperature": 20}),
+    )),
+    *(("tele/" + name + "/SENSOR", {"ZbReceived": {short: {"Device": short, "Temperature": 26.27}}}) for name, short in (("g", "0x2916"), ("h", "0x4AD6"))),
+]  # fmt: skip
+
+
+def test_the_telling_field_decides_whatever_else_devices_share() -> None:
+    assert {name: (proposal.topic, len(proposal.group.topics)) for name, proposal in proposed(HOUSE).items()} == {
+        "zigbee2mqtt-contact": ("zigbee2mqtt/{device}", 2),
+        "zigbee2mqtt-water_leak": ("zigbee2mqtt/{device}", 2),
+        "zigbee2mqtt-occupancy": ("zigbee2mqtt/{device}", 2),
+        "tele-sensor-energy": ("tele/{device}/SENSOR", 2),
+        "tele-sensor-am2301": ("tele/{device}/SENSOR", 2),
+        "tele-sensor-ds18b20": ("tele/{device}/SENSOR", 2),
+        "tele-sensor-zbreceived": ("tele/{device}/SENSOR", 2),
+    }
+
+
+def test_the_telling_field_is_shown_first_and_the_gates_before_all() -> None:
+    lines = draft(HOUSE[:1]).splitlines()
+    assert next(line for line in lines if "payload." in line and "number" not in line and "   an event" not in line).split() == ["#", "payload.contact", "true"]
+    for gate in ("on_change", "cooldown", "debounce", "silence", "keep", "batch"):
+        assert sum(line.startswith(f"#   {gate} = ") for line in lines) == 1
 
 
 def test_topics_are_written_out_where_a_filter_without_a_condition_would_take_others() -> None:
@@ -175,7 +210,7 @@ def test_an_empty_payload_among_others_says_nothing() -> None:
 
 # Wishes
 
-NEW = "when it differs from the last"
+SELDOM = {"cooldown": "1m"}
 
 WISHES: list[tuple[str, list[Said], dict[str, str]]] = [  # what it is, what came, when it makes an event
     ("a motion sensor", [("z/m", MOTION)], {"when": "payload.occupancy", "on_change": "payload.occupancy"}),
@@ -184,20 +219,38 @@ WISHES: list[tuple[str, list[Said], dict[str, str]]] = [  # what it is, what cam
     ("a button", [("z/b", {"action": "single_left"}), ("z/b", {"action": ""})], {"when": "payload.action"}),
     ("a button of Tasmota", [("stat/t/RESULT", {"Button1": {"Action": "SINGLE"}})], {"when": "payload.Button1.Action"}),
     ("a lamp before its brightness", [("z/l", {"brightness": 3, "state": "ON"})], {"on_change": "payload.state"}),
-    ("the state of an update is none", [("z/u", {"update": {"state": "idle"}, "linkquality": 3})], {}),
-    ("a thermometer", [("z/t", CLIMATE)], {"on_change": "payload.temperature"}),
-    ("a thermometer that writes text", [("h/t", {"hum": "52.6", "tempc": "19.2"})], {"on_change": "payload.tempc"}),
-    ("a meter of Tasmota", [("tele/t/SENSOR", {"ENERGY": {"Power": 3, "Total": 1.5}})], {"on_change": "payload.ENERGY.Power"}),
-    ("odd names", [("s/rpc/x", {"switch:0": {"apower": 3.5}})], {"on_change": 'payload["switch:0"].apower'}),
-    ("a name that can't stand in an expression", [("s/x", {'a"b': {"temperature": 3}})], {}),
-    ("a field that is in few messages", [("z/t", {"temperature": 20}), ("z/t", {"x": 1}), ("z/t", {"x": 2})], {}),
-    ("a state with too many values", [("z/s", {"state": f"at {n}"}) for n in range(20)], {}),
-    ("a battery alone", [("z/s", {"battery": 30})], {}),
+    ("the state of an update is none", [("z/u", {"update": {"state": "idle"}, "linkquality": 3})], SELDOM),
+    ("a thermometer", [("z/t", CLIMATE)], {"on_change": "payload.temperature|round"}),
+    ("a thermometer that writes text", [("h/t", {"hum": "52.6", "tempc": "19.2"})], {"on_change": "payload.tempc|float|round"}),
+    ("a meter of Tasmota", [("tele/t/SENSOR", {"ENERGY": {"Power": 3, "Total": 1.5}})], {"on_change": "payload.ENERGY.Power > 10"}),
+    ("odd names", [("s/rpc/x", {"switch:0": {"apower": 3.5}})], {"on_change": 'payload["switch:0"].apower > 10'}),
+    ("a name that can't stand in an expression", [("s/x", {'a"b': {"temperature": 3}})], SELDOM),
+    ("a field that is in few messages", [("z/t", {"temperature": 20}), ("z/t", {"x": 1}), ("z/t", {"x": 2})], SELDOM),
+    ("a state with too many values", [("z/s", {"state": f"at {n}"}) for n in range(20)], SELDOM),
+    ("a battery alone", [("z/s", {"battery": 30})], SELDOM),
     ("a plain relay", [("shellies/a/relay/0", "on")], {"on_change": "payload"}),
-    ("a plain number", [("a/b", "29.62")], {"on_change": "payload"}),
+    ("a plain number", [("a/b", "29.62")], {"on_change": "payload|round"}),
+    ("a plain whole number", [("wled/desk/g", "128")], {"on_change": "payload"}),
+    ("a plain number that is quoted", [("a/b", '"29.62"')], {"on_change": "payload|float|round"}),
+    ("plain watts", [("evcc/site/grid/power", "-1234.5")], {"on_change": "payload > 10"}),
+    ("numbers among texts", [("a/b", "29.62"), ("a/b", "off")], {"on_change": "payload", "cooldown": "1m"}),
     ("a plain button: each press counts", [("wled/desk/button/0", "on")], {}),
-    ("a secret: it isn't to be remembered", [("a/password", "hunter2")], {}),
-    ("a list", [("a/b", "[1,2]")], {}),
+    ("a secret: it isn't to be remembered", [("a/password", "hunter2")], SELDOM),
+    ("a list", [("a/b", "[1,2]")], SELDOM),
+    ("a door, though there is a tamper", [("z/d", {"contact": shut, "tamper": False, "battery_low": False}) for shut in (True, False)], {"on_change": "payload.contact"}),
+    ("a door that nobody opened meanwhile", [("z/d", {"tamper": False, "contact": True, "update": {"state": "idle"}})], {"on_change": "payload.contact"}),
+    ("a tamper where there is nothing else", [("z/d", {"tamper": False, "linkquality": 3})], {"when": "payload.tamper", "on_change": "payload.tamper"}),
+    ("of two that tell alike, the one that changed", [("z/d", {"smoke": False, "vibration": on}) for on in (True, False)], {"when": "payload.vibration", "on_change": "payload.vibration"}),
+    ("a leak, though only its temperature changed", [("z/l", {"water_leak": False, "temperature": n}) for n in (20.1, 20.2)], {"when": "payload.water_leak", "on_change": "payload.water_leak"}),
+    ("a plug by its power, which changed", [("z/p", {"state": "ON", "power": watts}) for watts in (0.4, 2100.5)], {"on_change": "payload.power > 10"}),
+    ("a plug that was switched", [("z/p", {"state": state, "power": 3}) for state in ("ON", "OFF")], {"on_change": "payload.state"}),
+    ("a pump that never sleeps", [("z/p", {"power": watts}) for watts in (60, 900)], {"on_change": "payload.power > 100"}),
+    ("watts that only jitter", [("z/p", {"power": watts}) for watts in (170.1, 171.3)], {"on_change": "payload.power > 10"}),
+    ("a new Shelly plug", [("shellyplusplugs-a8032a/status/switch:0", {"id": 0, "output": True, "apower": w, "aenergy": {"total": 3.1}}) for w in (1.5, 80)], {"on_change": "payload.apower > 10"}),
+    ("air", [("z/a", {"co2": 612, "humidity": 40.5})], {"on_change": "payload.co2|round(-2)"}),
+    ("light", [("z/a", {"illuminance": 612})], {"on_change": "payload.illuminance|round(-2)"}),
+    ("a lamp that somebody dims", [("z/a", {"brightness": 61})], {"on_change": "payload.brightness"}),
+    ("codes of a remote", [("tele/t/RESULT", {"RfReceived": {"Data": "0x7028D2", "Bits": 24}})], SELDOM),
     ("Tasmota's availability", [("tele/t/LWT", "Online")], {"when": "payload|lower == 'offline'"}),
     ("availability in every spelling", [(f"tele/{n}/LWT", word) for n, word in enumerate(["online", "Online", "ONLINE", "oNline", "Offline", "offline", "OFFLINE", "oFFline", "onLine"])], {"when": "payload|lower == 'offline'"}),
     ("Shelly's availability", [("shellies/s/online", "true")], {"when": "payload|lower == 'false'"}),
@@ -213,15 +266,26 @@ def test_an_event_is_made_when_people_want_one(said: list[Said], keys: dict[str,
 
 
 HINTS: list[tuple[list[Said], bool, str]] = [  # what came, whether retained, the other way that is shown
-    ([("z/t", CLIMATE)], False, '# when = "payload.battery < 20"             # or: low batteries'),
-    ([("z/t", CLIMATE)], False, '# on_change = "payload.temperature|round"   # or: only whole steps of it'),
+    ([("z/t", CLIMATE)], False, '# when = "payload.battery < 20"   # or: low batteries'),
+    ([("z/t", CLIMATE)], False, '# silence = "3h"                  # or, instead of `on_change`: tell when it falls silent'),
+    (
+        [(f"z/{n}", CLIMATE) for n in "ab"],
+        False,
+        '# silence = "3h"                  # or, instead of `on_change` and with `when = "payload.temperature is defined"`: tell when it falls silent',
+    ),
+    ([("a/temperature", "20.5")], False, '# silence = "3h"   # or, instead of `on_change`: tell when it falls silent'),
+    ([("tele/t/SENSOR", {"Uptime": 5})], False, '# silence = "3h"   # or, instead of `cooldown`: tell when it falls silent'),
+    ([("tele/t/LWT", "Online")], False, '# silence = "3h"          # or, if it repeats itself, instead of `when`: tell when it falls silent'),
+    ([("tele/w/SENSOR", {"ENERGY": {"Power": 3}})], False, '# when = "payload.ENERGY.Power > 10"   # with it: only when it starts'),
+    ([("z/p", {"state": "ON", "power": w}) for w in (1, 99)], False, '# on_change = "payload.state"   # or: when it is switched'),
+    ([("z/p", {"state": s, "power": 9}) for s in ("ON", "OFF")], False, '# on_change = "payload.power > 10"   # or: running or not'),
     ([("s/sensor/battery", "55")], False, '# when = "payload < 20"   # or: low batteries'),
     ([("h/t", {"batt": "55"})], False, '# when = "payload.batt|float < 20"   # or: low batteries'),
     ([("z/b", {"action": "single_left"})], False, "# when = \"payload.action == 'single_left'\"   # or: only this one"),
     ([("s/events/rpc", {"method": "NotifyEvent", "params": {"events": [{"event": "btn_up"}]}})], False, "# when = \"payload.params.events[0].event == 'btn_up'\"   # or: only this one"),
     ([("tele/t/LWT", "Online")], True, '# retained = "changed"    # also what the broker replays at a start, if it is news'),
     ([("tele/t/LWT", "Online")], True, '# on_change = "payload"   # instead of `when`: also when it is back'),
-    ([("a/b", "1")] * 20, False, '# cooldown = "60s"   # at most one a minute for each topic'),
+    ([("a/b", "1")] * 20, False, '# cooldown = "1m"   # at most one a minute for each topic'),
 ]
 
 
@@ -232,7 +296,7 @@ def test_another_way_is_shown_as_a_comment(said: list[Said], retained: bool, lin
 
 @pytest.mark.parametrize("said", [[("z/t", {"battery": 2.9})], [("z/t", {"battery_ok": 1})], [("z/b", {"action": "it's"})], [("a/b", "1")] * 19], ids=str)
 def test_no_other_way_is_shown_where_it_makes_no_sense(said: list[Said]) -> None:
-    assert only(*said).wish.hints == ()
+    assert [hint for hint in only(*said).wish.hints if hint.key != "silence"] == []
 
 
 def events_of(proposal: Proposal, said: Iterable[Said]) -> int:
@@ -259,6 +323,13 @@ def test_what_is_proposed_makes_the_events_that_it_promises() -> None:
     assert events_of(only(*gone), gone) == 1
     odd: list[Said] = [("s/x", {"switch:0": {"temperature": degrees}}) for degrees in (20, 20, 21)]
     assert events_of(only(*odd), odd) == 2
+
+
+def test_a_plug_makes_one_event_when_it_starts_and_one_when_it_ends() -> None:
+    washer: list[Said] = [("tele/washer/SENSOR", {"ENERGY": {"Power": watts}}) for watts in (2, 3, 2100, 80, 1900, 3, 2)]
+    assert events_of(only(*washer), washer) == 3, "the first one ever, and each change"
+    others: list[Said] = [("tele/washer/SENSOR", {"AM2301": {"Temperature": 20}})] * 3
+    assert events_of(only(*washer), others) == 0
 
 
 # Names
@@ -397,6 +468,8 @@ def test_more_tables_than_anybody_reads_are_counted_and_the_best_kept() -> None:
     assert (len(found.found), found.too_many) == (MAX_TABLES, 6)
     assert "zigbee2mqtt-hall" in {proposal.name for proposal in found.found}
     assert "# And 6 groups of topics more: listen to a part of them" in config_text(found, seen, broker=(), base=BASE)
+    plain: list[Said] = [(f"thing{n}/{'x' * (n % 7)}{n}", "on") for n in range(MAX_TABLES + 5)]
+    assert "zigbee2mqtt-hall" in proposed([*plain, ("zigbee2mqtt/hall", MOTION)]), "a field with a name before plain values"
 
 
 # Whatever comes, the config loads
@@ -479,6 +552,6 @@ def test_what_real_devices_say_becomes_a_config(config: Path) -> None:
     loads(config, text, found)
     assert "YknLuSd2tBY2HodwI" not in text
     filters = {proposal.topic for proposal in found.found}
-    assert {"zigbee2mqtt/{device}/availability", "shellies/{device}/online", "{device}/events/rpc", "stat/{device}/POWER", "home/TheengsGateway/BTtoMQTT/{device}"} <= filters
+    assert {"zigbee2mqtt/{device}/availability", "shellies/{device}/online", "{device}/events/rpc", "stat/{device}/POWER"} <= filters
     proposed_for = {topic.text for proposal in found.found for topic in proposal.group.topics}
     assert not any(topic.endswith(("/set", "/config", "/command")) or topic.startswith("cmnd/") for topic in proposed_for)

@@ -26,9 +26,9 @@ def test_mappings_are_found_once_each_in_the_order_of_the_config() -> None:
 # Settings
 
 UNFIT = [  # keys, words
-    ({"to": "alarm"}, "expected one of `url` and `to`"),
-    ({"url": None}, "expected one of `url` and `to`"),
-    ({"url": None, "to": []}, "expected one of `url` and `to`"),
+    ({"to": "alarm"}, "expected one of `url`, `to` and `apprise`"),
+    ({"url": None}, "expected one of `url`, `to` and `apprise`"),
+    ({"url": None, "to": []}, "expected one of `url`, `to` and `apprise`"),
     ({"url": None, "to": "alarm"}, "`sign` belongs beside a `url`; with `to`, put it into the destination"),
     ({"format": "raw", "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),
     ({"json": {}, "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),

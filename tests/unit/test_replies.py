@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from bridge.errors import RenderError
 from bridge.model import Command, Event, Lane, Letter, Reply, State
-from bridge.rules.replies import EXPIRES_S, NAMES, ReplyRule, account, command_for, letter_of, names_of, response_of
+from bridge.rules.replies import EXPIRES_S, NAMES, ReplyRule, account, command_for, letter_of, names_of
+from bridge.rules.responses import response_of
 from bridge.rules.topics import Filter, topic_problem
 from tests.rig.mappings import AT, TOPIC
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.model import Outcome, Reply, Verdict
-from bridge.rules.retry import AWAY_S, JITTER, MAX_PAUSE_S, RetryPolicy, delay, judge, judge_publish, retry_after
+from bridge.rules.expressions import Expression
+from bridge.rules.retry import AWAY_S, JITTER, MAX_PAUSE_S, Judging, RetryPolicy, delay, judge, judge_publish, retry_after
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the instant of RFC 9110 section 5.6.7
 
@@ -31,7 +32,7 @@ CHANCES = st.floats(0, 1, exclude_max=True)
 
 def judged(status: int | None, *, headers: dict[str, str] | None = None, policy: RetryPolicy = POLICY, attempt: int = 1, age_s: float = 0.0, now: float = NOW, u: float = 0.0) -> Outcome:
     error, detail = ("timeout", "no answer within 15 s") if status is None else (None, None)
-    return judge(Reply(status=status, headers=headers or {}, error=error, detail=detail), policy=policy, attempt=attempt, age_s=age_s, now=now, u=u)
+    return judge(Reply(status=status, headers=headers or {}, error=error, detail=detail), Judging(policy=policy), attempt=attempt, age_s=age_s, now=now, u=u)
 
 
 def expected(status: int) -> tuple[Verdict, bool]:
@@ -138,6 +139,159 @@ def test_judging_is_total_and_never_waits_backwards(status: int | None, headers:
     assert outcome.reason
     assert outcome.delay_s >= (outcome.pause_s or 0) or outcome.verdict is not Verdict.RETRY
     assert not outcome.disable or outcome.verdict is Verdict.DEAD
+
+
+# What counts as success, and how long an answer asks to wait
+
+
+def asked(status: int | None, body: bytes, *, success: str | None = None, wait: str | None = None, attempt: int = 1, age_s: float = 0.0, u: float = 0.0, **headers: str) -> Outcome:
+    """Return what is judged of an answer with these keys of a destination."""
+    by = Judging(policy=POLICY, success=Expression.parse(success) if success else None, retry_after=Expression.parse(wait) if wait else None)
+    reply = Reply(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}, body=body)
+    return judge(reply, by, attempt=attempt, age_s=age_s, now=NOW, u=u)
+
+
+@pytest.mark.parametrize("status", range(200, 600))
+def test_only_an_answer_about_the_endpoint_says_that_it_does_not_work(status: int) -> None:
+    assert judged(status).alive is (expected(status)[0] is not Verdict.RETRY)
+
+
+def test_an_endpoint_that_does_not_answer_does_not_work_also_when_its_event_is_given_up() -> None:
+    assert not judged(None).alive
+    given_up = judged(503, age_s=1e9)
+    assert (given_up.verdict, given_up.alive) == (Verdict.DEAD, False)
+
+
+@pytest.mark.parametrize(
+    ("success", "body"),
+    [
+        ("response.json.ok", b'{"ok": true}'),
+        ("response.json.ok == 'yes' or response.json.count > 2", b'{"ok": "no", "count": 3}'),
+        ("response.text == 'ok'", b"ok"),
+        ("'error' not in response.text", b""),
+        ("response.status == 200", b""),
+        ("response.headers['x-state'] == 'fine'", b""),
+        ("response.json.errors|length == 0", b'{"errors": []}'),
+    ],
+)
+def test_a_2xx_whose_success_holds_is_delivered(success: str, body: bytes) -> None:
+    outcome = asked(200, body, success=success, x_state="fine")
+    assert (outcome.verdict, outcome.reason, outcome.alive) == (Verdict.DELIVERED, "status 200", True)
+
+
+NOT_SO = [  # `success`, the body, what the reason has to say
+    ("response.json.ok", b'{"ok": false}', "response.json.ok"),
+    ("response.json.ok", b'{"ok": null}', "response.json.ok"),
+    ("response.json.ok", b"{}", "response.json.ok is missing"),
+    ("response.json.ok", b"<html>", "response.json is missing"),
+    ("response.json.ok", b"", "response.json is missing"),
+    ("response.json.count > 2", b'{"count": 2}', "response.json.count > 2"),
+    ("response.json.count > 2", b'{"count": "3"}', "response.json.count is the text '3', not a number"),
+    ("response.headers['x-nothing'] == ''", b"", "is missing"),
+    ("1 / response.json.n > 0", b'{"n": 0}', "division by zero"),
+]
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+@pytest.mark.parametrize(("success", "body", "told"), NOT_SO)
+def test_a_2xx_whose_success_is_false_or_can_not_be_told_is_tried_again_and_the_reason_says_why(status: int, success: str, body: bytes, told: str) -> None:
+    outcome = asked(status, body, success=success)
+    assert (outcome.verdict, outcome.delay_s, outcome.pause_s, outcome.alive, outcome.disable) == (Verdict.RETRY, POLICY.first, None, False, False)
+    assert outcome.reason.startswith(f"status {status}")
+    assert "`success`" in outcome.reason
+    assert told in outcome.reason
+
+
+def test_a_success_that_stays_false_is_given_up_as_any_failure_is() -> None:
+    outcome = asked(200, b'{"ok": false}', success="response.json.ok", attempt=3, age_s=259_200)
+    assert outcome.verdict is Verdict.DEAD
+    assert "`success` is false: response.json.ok; gave up after 3 attempts in 3d" in outcome.reason
+    assert not outcome.alive
+
+
+@pytest.mark.parametrize("status", range(300, 600))
+def test_success_makes_no_failure_good(status: int) -> None:
+    """It is asked beyond a 2xx, and not in place of one."""
+    outcome = asked(status, b'{"ok": true}', success="response.json.ok")
+    assert (outcome.verdict, outcome.disable) == expected(status)
+    assert outcome.reason == judged(status).reason
+
+
+@pytest.mark.parametrize("wish", ["abort-message", "disable"])
+def test_the_receivers_wish_counts_in_no_2xx_also_where_success_is_false(wish: str) -> None:
+    outcome = asked(200, b"{}", success="response.json.ok", webhook_delivery=wish)
+    assert (outcome.verdict, outcome.disable) == (Verdict.RETRY, False)
+
+
+def test_retry_after_in_the_header_of_a_2xx_is_not_obeyed_either() -> None:
+    assert asked(200, b"{}", success="response.json.ok", retry_after="120").pause_s is None
+
+
+TOLD = [  # what `response.json.wait` is, and the seconds that the destination rests
+    (b"30", 30.0),
+    (b"0.5", 0.5),
+    (b'"30"', 30.0),
+    (b'"2.5"', 2.5),
+    (b"0", 0.0),
+    (b"-5", 0.0),
+    (b'"-5"', 0.0),
+    (b"86400", 86_400.0),
+    (b"1000000", MAX_PAUSE_S),  # a day at most
+    (b'"1000000"', MAX_PAUSE_S),
+    (b"1e300", MAX_PAUSE_S),
+    (b'"soon"', None),
+    (b'""', None),
+    (b'"nan"', None),
+    (b'"-inf"', None),
+    (b"null", None),
+    (b"[30]", None),
+    (b'{"s": 30}', None),
+    (b'"Sun, 06 Nov 1994 08:51:37 GMT"', None),
+    (b"nothing that is JSON", None),
+]
+
+
+@pytest.mark.parametrize(("status", "success"), [(200, "response.json.ok"), (204, "response.status == 200"), (429, None), (429, "response.json.ok"), (500, None), (503, None), (404, None)])
+@pytest.mark.parametrize(("wait", "pause_s"), TOLD)
+def test_what_an_answer_asks_for_in_its_body_holds_the_whole_destination_back(wait: bytes, pause_s: float | None, status: int, success: str | None) -> None:
+    outcome = asked(status, b'{"ok": false, "wait": ' + wait + b"}", success=success, wait="response.json.wait")
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.pause_s == pause_s
+    assert outcome.delay_s == max(POLICY.first, pause_s or 0.0)
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b'{"ok": true, "wait": 30}'), (400, b'{"wait": 30}'), (410, b'{"wait": 30}'), (418, b'{"wait": 30}')])
+def test_an_endpoint_that_works_is_not_waited_for(status: int, body: bytes) -> None:
+    assert asked(status, body, success="response.json.ok", wait="response.json.wait").pause_s is None
+
+
+@pytest.mark.parametrize(("header", "wait", "pause_s"), [("120", b"30", 120.0), ("30", b"120", 120.0), ("soon", b"30", 30.0), ("30", b'"soon"', 30.0), ("9999999", b"1", MAX_PAUSE_S)])
+def test_of_two_waits_the_longer_one_counts_each_is_a_lower_bound(header: str, wait: bytes, pause_s: float) -> None:
+    outcome = asked(429, b'{"wait": ' + wait + b"}", wait="response.json.wait", retry_after=header)
+    assert outcome.pause_s == pause_s
+    assert outcome.delay_s == max(POLICY.first, pause_s)
+
+
+def test_the_header_of_another_status_is_not_obeyed_beside_the_body() -> None:
+    assert asked(500, b'{"wait": 30}', wait="response.json.wait", retry_after="120").pause_s == 30
+
+
+def test_an_event_that_is_given_up_still_holds_the_others_back_as_its_answer_asks() -> None:
+    outcome = asked(200, b'{"ok": false, "wait": 30}', success="response.json.ok", wait="response.json.wait", age_s=1e9)
+    assert (outcome.verdict, outcome.pause_s) == (Verdict.DEAD, 30)
+
+
+def test_a_wait_needs_an_answer() -> None:
+    by = Judging(policy=POLICY, retry_after=Expression.parse("30"))
+    assert judge(Reply(error="dns", detail="no such name"), by, attempt=1, age_s=0.0, now=NOW, u=0.0).pause_s is None
+
+
+@given(st.one_of(st.none(), st.integers(100, 999)), st.binary(), st.sampled_from(["response.json.ok", "response.text|int > 0", "response.json[0] + 1 > response.status", "response.headers.a"]), CHANCES)
+def test_judging_is_total_whatever_an_answer_holds(status: int | None, body: bytes, expression: str, u: float) -> None:
+    outcome = asked(status, body, success=expression, wait=expression, u=u)
+    assert outcome.reason
+    assert outcome.pause_s is None or 0 <= outcome.pause_s <= MAX_PAUSE_S
+    assert outcome.delay_s >= (outcome.pause_s or 0) or outcome.verdict is not Verdict.RETRY
 
 
 # Judging a publish

@@ -1,21 +1,26 @@
 """The store: what is committed is there, whole, and nobody else's."""
 
+import json
 import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
-from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State
+from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State, Verdict
+from bridge.outbox.history import Attempt
 from bridge.outbox.rows import opened, sealed
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import Past, Selection
 from bridge.outbox.store import SCHEMA_VERSION, Changes, Store, Sum
+from bridge.rules.bodies import LINES, LIST, batched
 
 SIZE = 64 << 20
 
@@ -134,10 +139,22 @@ def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
         (Selection(before=2.5), [1, 2]),
         (Selection(limit=1), [1]),
         (Selection(state=State.WAITING, mapping="hall"), [1]),
+        (Selection(since=2.0), [2, 3]),  # one that lives: when it came
+        (Selection(since=7.0), [2]),  # one that is dead: when it died
+        (Selection(since=7.5), []),
+        (Selection(since=2.0, before=3.0), [2]),
+        (Selection(before=1.0), []),
+        (Selection(before=1.5, since=1.0), [1]),
+        (Selection(after=1), [2, 3]),
+        (Selection(after=3), []),
+        (Selection(after=0, limit=2), [1, 2]),
+        (Selection(after=2, limit=2), [3]),
+        (Selection(ids=("evt_1", "evt_3"), after=1), [3]),
+        (Selection(ids=("evt_3", "evt_1")), [1, 3]),
     ],
 )
 def test_a_selection_finds_what_a_person_means(store: Store, wanted: Selection, found: list[int]) -> None:
-    put(store, letter(1), letter(2, state=State.DEAD, reason="status 400"), letter(3, mapping="door"))
+    put(store, letter(1), letter(2, state=State.DEAD, reason="status 400", dead_at=7.0), letter(3, mapping="door"))
     assert [one.seq for one in store.select(wanted)] == found
     assert store.numbers(wanted) == found
 
@@ -175,3 +192,149 @@ def test_marks_of_the_last_messages_are_found(store: Store) -> None:
 def test_expired_letters_are_found(store: Store) -> None:
     put(store, letter(1, expires_at=5.0), letter(2, expires_at=50.0), letter(3), letter(4, expires_at=5.0, state=State.DEAD))
     assert [one.seq for one in store.expired(10.0)] == [1]
+
+
+# The history
+
+
+def attempt(n: int, **more: object) -> Attempt:
+    base = Attempt(event=f"evt_{n}", mapping="hall", destination="crm", at=float(n), received_at=0.5, number=1, verdict=Verdict.DELIVERED, status=200, took_ms=1.5, reason="status 200", answer="")
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def tell(store: Store, *attempts: Attempt) -> None:
+    store.write(Changes(attempts=list(attempts)))
+
+
+def told(store: Store, **wanted: object) -> list[str]:
+    return [one.event for one in store.history(Past(**wanted))]  # type: ignore[arg-type]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(st.lists(st.builds(attempt, st.integers(0, 10**9), answer=TEXTS, reason=TEXTS, status=st.none() | st.integers(0, 999), verdict=st.sampled_from(Verdict), took_ms=st.floats(0, 1e9), count=st.integers(1, 10**6)), max_size=5))
+def test_attempts_survive_their_form_on_disk(attempts: list[Attempt]) -> None:
+    with TemporaryDirectory() as place:
+        first = Store.open(Path(place) / "outbox.db", max_size=SIZE)
+        tell(first, *attempts)
+        first.close()
+        second = Store.open(Path(place) / "outbox.db", max_size=SIZE)
+        assert second.history(Past()) == sorted(attempts, key=lambda one: one.at)
+        second.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["evt_1", "evt_2", "evt_2", "evt_3"]),
+        ({"event": "evt_2"}, ["evt_2", "evt_2"]),
+        ({"event": "evt_9"}, []),
+        ({"event": "' OR 1=1 --"}, []),
+        ({"mapping": "door"}, ["evt_3"]),
+        ({"destination": "crm", "mapping": "hall"}, ["evt_1", "evt_2", "evt_2"]),
+        ({"destination": "other"}, []),
+        ({"verdict": "retry"}, ["evt_2"]),
+        ({"verdict": Verdict.DELIVERED}, ["evt_1", "evt_2", "evt_3"]),
+        ({"since": 2.0}, ["evt_2", "evt_2", "evt_3"]),
+        ({"since": 2.1}, ["evt_2", "evt_3"]),
+        ({"limit": 2}, ["evt_2", "evt_3"]),  # the newest, in the order in which they were made
+        ({"mapping": "hall", "limit": 1}, ["evt_2"]),
+    ],
+)
+def test_the_history_tells_what_a_person_means(store: Store, wanted: dict[str, object], found: list[str]) -> None:
+    tell(store, attempt(1), attempt(2, verdict=Verdict.RETRY), attempt(3, mapping="door", at=9.0), attempt(2, at=7.0, number=2))
+    assert told(store, **wanted) == found
+
+
+def test_attempts_of_the_same_instant_are_told_in_the_order_in_which_they_were_made(store: Store) -> None:
+    tell(store, *(attempt(n, at=5.0) for n in range(1, 6)))
+    assert told(store) == [f"evt_{n}" for n in range(1, 6)]
+    assert told(store, limit=2) == ["evt_4", "evt_5"]
+
+
+def test_the_history_is_forgotten_by_age_and_by_number_the_oldest_first(store: Store) -> None:
+    tell(store, *(attempt(n) for n in range(1, 11)))
+    store.forget_history(4.0, 100)
+    assert told(store) == [f"evt_{n}" for n in range(4, 11)]
+    store.forget_history(0.0, 3)
+    assert told(store) == ["evt_8", "evt_9", "evt_10"]
+    store.forget_history(0.0, 3)
+    assert told(store) == ["evt_8", "evt_9", "evt_10"], "no more than too many"
+    tell(store, attempt(11))
+    store.forget_history(99.0, 3)
+    assert told(store) == []
+    tell(store, attempt(12))
+    store.forget_history(0.0, 3)
+    assert told(store) == ["evt_12"], "and it goes on"
+
+
+def test_attempts_that_could_not_be_written_leave_nothing_behind(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "outbox.db", max_size=300 * 1024)
+    with pytest.raises(StoreFull):
+        tell(store, *(attempt(n, answer="x" * 500) for n in range(1_000)))
+    assert told(store) == []
+    tell(store, attempt(1))
+    assert told(store) == ["evt_1"]
+    store.close()
+
+
+def test_text_that_can_not_be_stored_fails_that_write_and_no_other(store: Store) -> None:
+    """Half a character, as a header may hold it: whatever comes of that write, the next one finds no transaction that is open."""
+    with suppress(UnicodeEncodeError, StoreBroken):
+        tell(store, attempt(1, reason="\udcff"))
+    tell(store, attempt(2))
+    assert "evt_2" in told(store)
+
+
+# Batches
+
+
+def batch(seq: int, *numbers: int, joint: str = LIST, **more: object) -> Letter:
+    events = [replace(EVENT, body=json.dumps({"n": n}).encode()) for n in numbers]
+    return letter(seq, batched(events, joint=joint), **more)
+
+
+@pytest.mark.parametrize("joint", [LIST, LINES])
+def test_the_events_of_a_batch_become_letters_of_their_own_in_order(store: Store, joint: str) -> None:
+    put(store, batch(1, 5, 6, 7, joint=joint, priority=Priority.HIGH, key="a", due_at=9.0, attempts=3, reason="status 503", expires_at=99.0, origin="1:a 2:b 3:c"), letter(2))
+    assert store.split([1, 2], 10, 50.0) == (3, {})
+    rest, *parts = store.select(Selection())
+    assert rest == letter(2), "what is no batch stays as it is"
+    assert [(part.seq, part.id) for part in parts] == [(11, "evt_1-1"), (12, "evt_1-2"), (13, "evt_1-3")]
+    for part, n in zip(parts, (5, 6, 7), strict=True):
+        assert isinstance(part.content, Event)
+        read = json.loads(part.content.body)
+        assert (read[0] if joint == LIST else read) == {"n": n}
+        assert (part.content.method, part.content.url) == (EVENT.method, EVENT.url)
+        assert (part.count, part.state, part.attempts, part.due_at, part.created_at) == (1, State.WAITING, 0, None, 50.0)
+        assert (part.mapping, part.destination, part.key, part.priority, part.expires_at) == ("hall", "crm", "a", Priority.HIGH, 99.0)
+    assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(4, 4)}
+    assert store.last_seq() == 13
+
+
+def test_batches_are_numbered_in_order_of_receipt_and_the_dead_ones_are_told(store: Store) -> None:
+    put(store, batch(1, 1, 2), batch(2, 3, 4, 5, state=State.DEAD, dead_at=5.0), batch(3, 6, 7, state=State.DEAD, mapping="door"), batch(4, 8, 9))
+    assert store.split({3, 2, 1}, 4, 50.0) == (7, {(Lane.WEBHOOK, "crm", "hall"): Sum(1, 3), (Lane.WEBHOOK, "crm", "door"): Sum(1, 2)})
+    assert [one.id for one in store.select(Selection(after=4))] == ["evt_1-1", "evt_1-2", "evt_2-1", "evt_2-2", "evt_2-3", "evt_3-1", "evt_3-2"]
+    assert [one.id for one in store.select(Selection(after=0, limit=1))] == ["evt_4"]
+    assert store.dead_counts() == {}
+    assert all(one.dead_at is None for one in store.select(Selection()))
+
+
+def test_the_events_of_a_dead_batch_do_not_expire_any_more(store: Store) -> None:
+    """As with any dead event that is tried again: else the person who wants them rescued would see them go."""
+    put(store, batch(1, 1, 2, state=State.DEAD, dead_at=5.0, expires_at=10.0))
+    store.split([1], 1, 50.0)
+    assert [one.expires_at for one in store.select(Selection())] == [None, None]
+    assert store.expired(50.0) == []
+
+
+def test_a_split_that_does_not_fit_leaves_the_batch_whole(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "outbox.db", max_size=300 * 1024)
+    large = letter(1, batched([replace(EVENT, headers=(("X", "y" * 3_000),), body=b"1") for _ in range(100)], joint=LIST))
+    put(store, large)
+    with pytest.raises(StoreFull):
+        store.split([1], 1, 50.0)
+    assert store.select(Selection()) == [large]
+    store.close()

@@ -10,7 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from bridge.rules.units import MAX_DURATION_S, Duration, DurationOrZero, Secrets, Size, Slice, duration_text, one_or_more, seconds, size_bytes, some_seconds, whole
+from bridge.rules.units import (
+    MAX_DURATION_S,
+    Duration,
+    DurationOrZero,
+    Rate,
+    Secrets,
+    Size,
+    Slice,
+    duration_text,
+    one_or_more,
+    per_second,
+    seconds,
+    size_bytes,
+    some_seconds,
+    whole,
+)
 
 DURATIONS = [  # the forms that the example config writes
     ("250ms", 0.25),
@@ -27,6 +42,10 @@ NOT_DURATIONS: list[object] = ["", "10", "s", "10 s", "-1s", "+1s", "1e3s", ".5s
 SIZES = [("0B", 0), ("1B", 1), ("256KiB", 262_144), ("64MiB", 67_108_864), ("2GiB", 2_147_483_648)]
 
 NOT_SIZES: list[object] = ["", "1", "1KB", "1kib", "1.5MiB", "-1B", "１B", " 1B", 1024, None]
+
+RATES = [("10/s", 10.0), ("60/min", 1.0), ("0.5/s", 0.5), ("500/h", 500 / 3600), ("1/h", 1 / 3600), ("90/min", 1.5), ("999999999/s", 999_999_999.0), ("007/s", 7.0)]
+
+NOT_RATES: list[object] = ["", "10", "/s", "10/", "10/m", "10/d", "10/S", "10 /s", " 10/s", "10/s\n", "-1/s", "+1/s", "1e3/s", ".5/s", "1./s", "1_0/s", "１０/s", "0/s", "0.000/h", "1000000000/s", "1/s/s", "1/60s", "nan/s", "inf/s", 10, 10.0, None, True, ["10/s"]]
 
 
 @pytest.mark.parametrize(("text", "length_s"), DURATIONS)
@@ -69,14 +88,30 @@ def test_what_is_no_size_is_refused_with_examples(given: object) -> None:
         size_bytes(given)
 
 
+@pytest.mark.parametrize(("text", "times"), RATES)
+def test_a_rate_is_read_as_times_a_second(text: str, times: float) -> None:
+    assert per_second(text) == pytest.approx(times)
+
+
+@pytest.mark.parametrize("given", NOT_RATES, ids=repr)
+def test_what_is_no_rate_or_would_never_let_anything_through_is_refused_with_examples(given: object) -> None:
+    with pytest.raises(ValueError, match='expected a rate such as "10/s", "60/min" or "500/h"'):
+        per_second(given)
+
+
+@given(st.integers(1, 10**6))
+def test_sixty_times_as_many_a_minute_are_as_many_a_second(count: int) -> None:
+    assert per_second(f"{count}/s") == pytest.approx(per_second(f"{60 * count}/min")) == pytest.approx(per_second(f"{count}.0/s"))
+
+
 def test_a_duration_without_end_is_refused() -> None:
     """`float` turns 400 digits into infinity, and nothing can be reckoned with that."""
     with pytest.raises(ValueError, match="expected a duration"):
         seconds("9" * 400 + "d")
 
 
-@pytest.mark.parametrize("read", [seconds, some_seconds, size_bytes])
-@given(text=st.one_of(st.text(), st.none(), st.integers(), st.from_regex(r"\d{1,5}(\.\d{1,3})?(ms|s|m|h|d|B|KiB)", fullmatch=True)))
+@pytest.mark.parametrize("read", [seconds, some_seconds, size_bytes, per_second])
+@given(text=st.one_of(st.text(), st.none(), st.integers(), st.from_regex(r"\d{1,5}(\.\d{1,3})?(ms|s|m|h|d|B|KiB|/s|/min|/h)", fullmatch=True)))
 def test_reading_a_quantity_returns_a_number_or_raises_value_error(read: Callable[[object], float], text: object) -> None:
     with suppress(ValueError):
         assert read(text) >= 0
@@ -108,6 +143,7 @@ def test_the_config_types_read_the_written_forms() -> None:
     assert TypeAdapter(Duration).validate_python("5m") == 300.0
     assert TypeAdapter(DurationOrZero).validate_python("0s") == 0.0
     assert TypeAdapter(Size).validate_python("1KiB") == 1024
+    assert TypeAdapter(Rate).validate_python("60/min") == 1.0
     assert [secret.get_secret_value() for secret in TypeAdapter(Secrets).validate_python("one")] == ["one"]
     with pytest.raises(ValidationError):
         TypeAdapter(Duration).validate_python("0s")

@@ -7,29 +7,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from bridge.rules.access import TlsSettings
 from bridge.rules.topics import level_problem, topic_problem
 from bridge.rules.units import Duration, Slice
+from bridge.tls import client_context
 
 PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443, "unix": 1}  # paho wants a port even for a socket file
-
-
-class TlsSettings(Slice):
-    """`tls`: whom to trust, and who we are."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """Return it as Python's ssl wants it; raises OSError where a file can't be used."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 def _broker_url(url: str) -> str:
@@ -82,5 +65,5 @@ class MqttSettings(Slice):
     share: Annotated[str, AfterValidator(_share)] | None = None
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return how to trust the broker, or None where the URL asks for no TLS; raises OSError where a file can't be used."""
-        return self.tls.context() if self.url.startswith(("mqtts:", "wss:")) else None
+        """Return how to trust the broker, or None where the URL asks for no TLS; raise ConfigError where a file can't be used."""
+        return client_context(self.tls) if self.url.startswith(("mqtts:", "wss:")) else None

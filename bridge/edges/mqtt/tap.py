@@ -25,6 +25,7 @@ from bridge.model import Message
 from bridge.rules.subscriptions import Subscription
 from bridge.rules.topics import Filter
 
+PATIENCE_S = 2.0  # with a broker's answer, however short the look: a busy one on a Pi needs a fraction of it
 TURN_S = 0.15  # a progress bar moves about seven times a second
 
 _PROTOCOLS = {"auto": (MQTT_5, MQTT_3), "5": (MQTT_5,), "3.1.1": (MQTT_3,)}
@@ -38,7 +39,7 @@ def messages(settings: MqttSettings, filter: Filter, *, for_s: float | None = No
     The first None says that the subscription stands; *for_s* seconds after it the look ends, or never. Raises
     BridgeError, one sentence, where the broker can't be reached, refuses us or the subscription, or goes away.
     """
-    tap = _opened(settings, filter.plain)
+    tap = _opened(settings, filter.plain, for_s)
     try:
         yield None
         stop_at = None if for_s is None else monotonic() + for_s
@@ -52,11 +53,13 @@ def messages(settings: MqttSettings, filter: Filter, *, for_s: float | None = No
         tap.close()
 
 
-def _opened(settings: MqttSettings, plain: str) -> "_Tap":
-    """Return a tap whose subscription stands."""
+def _opened(settings: MqttSettings, plain: str, for_s: float | None) -> "_Tap":
+    """Return a tap whose subscription stands; a short look doesn't wait long for it."""
     own = settings.model_copy(update={"client_id": f"mqtthook-listen-{secrets.token_hex(3)}"})  # 22 characters: 3.1.1 promises 23
-    for protocol in _PROTOCOLS[settings.protocol]:
-        tap = _Tap(own, protocol, plain)
+    protocols = _PROTOCOLS[settings.protocol]
+    patience_s = CONNACK_S if for_s is None else max(for_s / len(protocols), PATIENCE_S)
+    for protocol in protocols:
+        tap = _Tap(own, protocol, plain, patience_s)
         try:
             if tap.open():
                 return tap
@@ -72,8 +75,8 @@ def _opened(settings: MqttSettings, plain: str) -> "_Tap":
 class _Tap:
     """One connection, and what the broker said on it."""
 
-    def __init__(self, settings: MqttSettings, protocol: int, plain: str) -> None:
-        self._settings, self._protocol, self._plain = settings, protocol, plain
+    def __init__(self, settings: MqttSettings, protocol: int, plain: str, patience_s: float) -> None:
+        self._settings, self._protocol, self._plain, self._patience_s = settings, protocol, plain, patience_s
         self._where = ":".join(str(part) for part in wire.place(settings)[: 1 if settings.url.startswith("unix:") else 2])
         self._client = wire.new_client(settings, protocol, settings.tls_context(), lasting=False)
         self._client.on_connect = self._on_connect
@@ -92,6 +95,7 @@ class _Tap:
         except (OSError, ValueError) as exc:
             self._end(wire.connect_reason(exc, self._settings), final=True)
         answer_s = PROBE_S if self._settings.protocol == "auto" and self._protocol == MQTT_5 else CONNACK_S
+        answer_s = min(answer_s, self._patience_s)
         answer_by = monotonic() + answer_s
         while self.ended is None and not self._granted:
             self.turn(TURN_S)

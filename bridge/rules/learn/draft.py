@@ -10,8 +10,9 @@ from typing import Any
 
 from bridge.rules.learn.groups import Group
 from bridge.rules.learn.learning import Field, Kind, Path, Survey
+from bridge.rules.learn.meanings import ranks
 from bridge.rules.learn.proposal import Proposal, Proposals
-from bridge.rules.learn.wishes import Hint, escaped, is_inner, written
+from bridge.rules.learn.wishes import Hint, escaped, written
 
 SHOWN_TOPICS = 4  # the rest is of the same kind
 SHOWN_FIELDS = 16  # five of 117 real payloads have more
@@ -20,6 +21,16 @@ MAX_SHOWN = 100  # characters of a topic or field in a comment
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.ASCII)
 
+# The language's gates, one line each, for who has nothing but --help and a config.
+GATES = """\
+# Not each message is an event. Beside `when`, a mapping takes:
+#   on_change = "payload.contact"   an event only when this differs from the last time
+#   cooldown = "5m"                 one at once, then none of the same topic for so long
+#   debounce = "2s"                 only the last of a burst, once it is quiet for so long
+#   silence = "3h"                  only when nothing came for so long; without the three above
+#   keep = "latest"                 while they can't be delivered, only the newest of each topic waits
+#   batch = { wait = "10s" }        several events in one request"""
+
 _HEADING = """\
 # A first config, made of what was heard: {heard}.
 #
@@ -27,12 +38,14 @@ _HEADING = """\
 #   mqtthook check     says whether it is all right
 #   mqtthook try       shows what would become of a message, and the request that would be sent
 # A line such as `# when = ...` is another way to do it.
+#
+{gates}
 """
 
 
 def config_text(found: Proposals, survey: Survey, *, broker: Sequence[str], base: str) -> str:
     """Return the proposals as a config; *broker* are the lines of its [mqtt], events go to *base*/NAME."""
-    parts = [_HEADING.format(heard=heard(survey)) + "\nversion = 1", *(["\n".join(("[mqtt]", *broker))] if broker else [])]
+    parts = [_HEADING.format(heard=heard(survey), gates=GATES) + "\nversion = 1", *(["\n".join(("[mqtt]", *broker))] if broker else [])]
     parts += ["\n".join(_table(proposal, base)) for proposal in found.found]
     parts += ["\n".join(lines)] if (lines := list(_left_over(found, survey))) else []
     return "\n\n".join(parts) + "\n"
@@ -141,7 +154,8 @@ def _left_over(found: Proposals, survey: Survey) -> Iterator[str]:
 
 
 def _field_lines(fields: dict[Path, Field], messages: int) -> Iterator[str]:
-    telling_first = sorted(fields.items(), key=lambda item: is_inner(item[0]))
+    rank = dict(ranks(fields))
+    telling_first = sorted(fields.items(), key=lambda item: rank[item[0]])
     shown = [(_cut(written(path)), *_described(field, messages)) for path, field in telling_first[:SHOWN_FIELDS]]
     name_width = max((len(name) for name, *_ in shown), default=0)
     kind_width = max((len(kind) for _, kind, _ in shown), default=0)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
-from bridge.rules.learn.layouts import DOWN, MEASURES, UP, WHETHER, has_meaning, is_id, is_report
+from bridge.rules.learn.layouts import DOWN, MEASURES, UP, WHETHER, has_meaning, is_id
 from bridge.rules.learn.learning import Field, Kind, Path, Topic
+from bridge.rules.learn.meanings import OFTEN, SURE, Found, family, told_by
 
 MAX_CAPTURES = 2  # as in shellies/{device}/relay/{channel}; with more a filter takes almost anything
 MAX_POSITION = 12  # of a level that may vary; no layout read has more than 8 levels
@@ -22,9 +23,6 @@ WEAK = 3  # plain topics that have to look alike where nothing else tells that t
 
 # What a switch, a door or a lock says.
 _TURNS = frozenset({"on", "off", "open", "closed", "opened", "close", "locked", "unlocked", "true", "false", "detected", "clear"})
-
-# Said by devices of every sort: it tells nothing of the sort.
-_OFTEN = frozenset({"battery", "voltage", "linkquality", "last_seen", "update", "update_available", "time"})
 
 
 class Sort(StrEnum):
@@ -73,7 +71,17 @@ class Group:
     def telling(self) -> frozenset[str | int]:
         """Return the names of its first fields that tell of what sort the device is."""
         keys = frozenset(path[0] for path in self.fields if path)
-        return frozenset(key for key in keys if str(key).casefold() not in _OFTEN) or keys
+        return frozenset(key for key in keys if str(key).casefold() not in OFTEN) or keys
+
+    @cached_property
+    def most_telling(self) -> Found | None:
+        """Return the field that tells best of what sort the device is, whatever its values are."""
+        return next(iter(told_by(self.fields, self.messages, changing_first=False)), None)
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        """Return what that field has in common with those of its like; nothing if there is none."""
+        return family(self.most_telling[1]) if self.most_telling else ()
 
     @property
     def varying(self) -> list[int]:
@@ -175,10 +183,12 @@ def _plainly_alike(row: list[Group], position: int) -> bool:
 
 
 def _tables_alike(one: Group, other: Group, position: int) -> bool:
-    """Return True if two tables are of the same sort of device, or their topics' last levels say so; False if not."""
-    last = one.pattern[-1]
-    if position != len(one.pattern) - 1 and last is not None and is_report(last):
-        return True
+    """Return True if two tables are of the same sort of device, False if not: the most telling field goes before all that they share."""
+    if one.most_telling and other.most_telling:
+        if one.family != other.family:
+            return False
+        if max(one.most_telling[0].rank, other.most_telling[0].rank) <= SURE:
+            return True
     if is_id(str(one.pattern[position])) and is_id(str(other.pattern[position])):
         return True
     return 2 * len(one.telling & other.telling) >= max(len(one.telling), len(other.telling))

@@ -70,14 +70,9 @@ def is_id(level: str) -> bool:
     return _ID.fullmatch(level) is not None
 
 
-def is_report(level: str) -> bool:
-    """Return True if a level is the name of one of Tasmota's reports, False if not."""
-    return _REPORT.fullmatch(level) is not None
-
-
 def has_meaning(level: str, position: int) -> bool:
     """Return True if a level says what a message is, False if it could be the name of a device or a room."""
     word = level.casefold()
-    if word in _MEANINGS or word in MEASURES or is_report(level):
+    if word in _MEANINGS or word in MEASURES or _REPORT.fullmatch(level):
         return True
     return (position == 0 and level in _ROOTS) or level.endswith(("Attribute", "Capability"))  # these are Valetudo's

@@ -26,6 +26,8 @@ MAX_NUMBER = 2.0**63  # beyond it a number is a serial number or a mistake, not 
 
 Path = tuple[str | int, ...]
 
+TAME = re.compile(r"[A-Za-z0-9_:@. -]+", re.ASCII)  # such a name or word can stand in an expression as it is
+
 # Part of a name suffices: MqttPassword, api_key, wifi_psk, action_code. Hiding a "monkey" does no harm.
 _SECRET = re.compile(r"pass|pwd|secret|token|key|psk|credential|auth|code|(?:^|[_-])pin(?:$|[_-])", re.IGNORECASE)
 
@@ -50,7 +52,7 @@ class Kind(StrEnum):
 class Field:
     """What one field held so far."""
 
-    __slots__ = ("count", "highest", "kinds", "longest", "lowest", "more", "values")
+    __slots__ = ("count", "highest", "kinds", "longest", "lowest", "more", "values", "varied")
 
     def __init__(self) -> None:
         self.count = 0
@@ -60,6 +62,7 @@ class Field:
         self.longest = 0  # of its texts, in characters; of its lists, in items
         self.values: dict[str, None] = {}  # an ordered set
         self.more = False  # there were other texts than those in `values`
+        self.varied = False  # some topic had different values in it
 
     def note(self, value: Any, kind: Kind) -> None:
         """Take in one value of that kind."""
@@ -74,6 +77,7 @@ class Field:
         elif kind is Kind.TEXT:
             self.longest = max(self.longest, len(value))
             self._note_texts([value])
+        self.varied = self.varied or self.lowest != self.highest or len(self.kinds) > 1 or len(self.values) > 1
 
     def join(self, other: "Field") -> None:
         """Take in what another field held."""
@@ -81,6 +85,7 @@ class Field:
         self.kinds |= other.kinds
         self.longest = max(self.longest, other.longest)
         self.more |= other.more
+        self.varied |= other.varied
         self._note_texts(list(other.values))
         for bound in (other.lowest, other.highest):
             if bound is not None:

@@ -68,8 +68,8 @@ def proposals(survey: Survey, *, own: str) -> Proposals:
         else:
             left[why].append(topic.text)
     wishes = [(group, wish_of(group)) for group in grouped(wanted)]
-    # Where they are too many, those that a wish or several topics make worth having stay.
-    kept = sorted(wishes, key=lambda pair: (not pair[1].keys, -len(pair[0].topics)))[:MAX_TABLES]
+    # Where they are too many, those stay that tell something, that several topics have, that go by a field with a name.
+    kept = sorted(wishes, key=lambda pair: (pair[1].is_idle, -len(pair[0].topics), pair[1].subject is None))[:MAX_TABLES]
     shown = [pair for pair in wishes if any(pair is other for other in kept)]
     return Proposals(
         found=tuple(_named(shown)),
@@ -82,11 +82,11 @@ def _named(wishes: Sequence[tuple[Group, Wish]]) -> Iterator[Proposal]:
     filters = [Filter.parse(_filter(group)) for group, _ in wishes]
     used: set[str] = set()
     for (group, wish), filter in zip(wishes, filters, strict=True):
-        name = _name(group, wish, filter)
+        shared = sum(other.plain == filter.plain for other in filters) > 1
+        name = _name(group, wish, filter, shared=shared)
         unique = next(unique for unique in (name, *(f"{name}-{n}" for n in range(2, MAX_TABLES + 2))) if unique not in used)
         used.add(unique)
-        shared = sum(other.plain == filter.plain for other in filters) > 1
-        listed = shared and not wish.keys and len(group.topics) <= MAX_LISTED
+        listed = shared and not wish.picks and len(group.topics) <= MAX_LISTED
         yield Proposal(name=unique, topic=tuple(topic.text for topic in group.topics) if listed else filter.text, group=group, wish=wish)
 
 
@@ -119,10 +119,12 @@ def _capture_names(group: Group, position: int) -> Iterator[str]:
 # --- names ---
 
 
-def _name(group: Group, wish: Wish, filter: Filter) -> str:
+def _name(group: Group, wish: Wish, filter: Filter, *, shared: bool) -> str:
     parts = [level for level in group.pattern if level]
     if group.pattern[-1] is None and not group.sort.is_plain:
         parts.append(wish.subject or filter.captures[-1])
+    elif shared:
+        parts.extend(group.family[-1:])
     slugs = [slug for part in parts if (slug := _slug(part))]
     while len(slugs) > 2 and len("-".join(slugs)) > MAX_NAME:
         del slugs[1]  # the first and the last level tell most

@@ -1,0 +1,196 @@
+"""The delivery engine, as a user sees it: rate, breaker, success, pause, history, export."""
+
+import json
+import time
+from pathlib import Path
+
+from tests.rig.client import device
+from tests.rig.daemon import Daemon, ledger_adds_up
+from tests.rig.mosquitto import Mosquitto
+from tests.rig.ports import free_port
+from tests.rig.receiver import Receiver, Reply
+from tests.rig.wait import until
+from tests.system.test_outbound import FAST, counted, mapping
+
+QUICK = 'retry = { first = "100ms", factor = 1, max = "200ms", for = "1h" }'
+
+
+def state_of(bridge: Daemon, name: str) -> str:
+    return str(bridge.json("status")["destinations"][name]["state"])
+
+
+# --- breaker ---
+
+
+def test_a_destination_that_fails_is_left_alone_and_then_tried_once(tmp_path: Path, broker: Mosquitto) -> None:
+    down = [True]
+    with Receiver(lambda *_: Reply(503) if down[0] else Reply()) as receiver, device(broker.port) as sensor:
+        lines = (QUICK, 'breaker = { failures = 3, pause = "1s" }')
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, *lines, topic='"z/+"')) as bridge:
+            for n in range(40):
+                sensor.publish(f"z/{n}", "x")
+            until(lambda: state_of(bridge, "hall") == "breaker open", "the breaker to open")
+            tried = len(receiver.received)
+            assert tried <= 3 + 8, "what was under way when it opened, and no more"
+            until(lambda: len(receiver.received) > tried, "a probe")
+            assert len(receiver.received) == tried + 1
+            assert counted(bridge, "hall", "dead") == 0
+            down[0] = False
+            until(lambda: counted(bridge, "hall", "delivered") == 40, "all of it")
+            assert state_of(bridge, "hall") == "ok"
+            assert ledger_adds_up(bridge.metrics(), "hall")
+            assert "breaker open destination=hall" in bridge.log
+            assert "breaker closed destination=hall" in bridge.log
+
+
+def test_an_open_breaker_is_open_after_a_restart_too(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(lambda *_: Reply(503)) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, QUICK, 'breaker = { failures = 2, pause = "1h" }')) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: state_of(bridge, "hall") == "breaker open", "the breaker to open")
+            tried = len(receiver.received)
+            bridge.stop()
+            bridge.start()
+            assert state_of(bridge, "hall") == "breaker open"
+            sensor.publish("zigbee2mqtt/cellar/motion", "x")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 2, "it to wait")
+            assert len(receiver.received) == tried
+            bridge.command("resume", "hall")
+            until(lambda: len(receiver.received) > tried, "a person to be obeyed")
+
+
+# --- rate ---
+
+
+def test_no_more_than_the_rate_is_sent(tmp_path: Path, broker: Mosquitto) -> None:
+    at: list[float] = []
+
+    def answer(*_: object) -> Reply:
+        at.append(time.monotonic())
+        return Reply()
+
+    with Receiver(answer) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, 'rate = "10/s"', topic='"z/+"')) as bridge:
+            for n in range(25):
+                sensor.publish(f"z/{n}", "x", wait=False)
+            until(lambda: counted(bridge, "hall", "delivered") == 25, "all of them")
+    assert at[9] - at[0] < 1.0, "a second's worth goes at once"
+    assert at[24] - at[0] > 1.3, "and the other fifteen at ten a second"
+
+
+# --- success ---
+
+
+def test_a_2xx_that_says_no_is_tried_again_when_it_asks_to(tmp_path: Path, broker: Mosquitto) -> None:
+    """As Telegram answers where too much comes."""
+    answers = iter([{"ok": False, "parameters": {"retry_after": 1.5}}, {"ok": True}])
+    at: list[float] = []
+
+    def answer(*_: object) -> Reply:
+        at.append(time.monotonic())
+        return Reply(body=json.dumps(next(answers)).encode())
+
+    lines = (QUICK, 'success = "response.json.ok"', 'retry_after = "response.json.parameters.retry_after"')
+    with Receiver(answer) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, *lines)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: counted(bridge, "hall", "delivered") == 1, "it to be accepted")
+            assert at[1] - at[0] > 1.4
+            (first, second) = bridge.json("history")
+            assert (first["verdict"], first["number"], first["status"]) == ("retry", 1, 200)
+            assert "`success` is false: response.json.ok" in first["reason"]
+            assert (second["verdict"], second["number"]) == ("delivered", 2)
+            assert first["event"] == second["event"]
+
+
+# --- pause, resume, history, export ---
+
+
+def test_a_paused_destination_waits_for_a_person_also_over_a_restart(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url)) as bridge:
+            assert "paused hall" in bridge.command("pause", "hall")
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 1, "it to wait")
+            bridge.stop()
+            bridge.start()
+            assert state_of(bridge, "hall") == "paused"
+            assert not receiver.received
+            assert "resumed hall" in bridge.command("resume", "--all")
+            until(lambda: receiver.received, "it to go")
+            assert "there is no destination 'hal'" in bridge.command("pause", "hal", code=2)
+
+
+def test_the_history_tells_the_life_of_an_event_while_the_daemon_runs_and_after(tmp_path: Path, broker: Mosquitto) -> None:
+    answers = iter([Reply(503, body=b"busy"), Reply(422, body=b"no such field")])
+    with Receiver(lambda *_: next(answers)) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, FAST)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: counted(bridge, "hall", "dead") == 1, "it to be refused")
+            id = receiver.received[0].id
+            told = bridge.command("history", id)
+            assert "received 20" in told
+            assert "attempt 1" in told
+            assert "'busy'" in told
+            assert "status 422: the receiver refuses this event" in told
+            assert [attempt["status"] for attempt in bridge.json("history", id)] == [503, 422]
+            bridge.stop()
+            assert [attempt["status"] for attempt in bridge.json("history", "--mapping", "hall", "--since", "today")] == [503, 422]
+            assert bridge.json("history", "--verdict", "delivered") == []
+
+
+def test_letters_are_exported_as_lines_of_json(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(lambda *_: Reply(400)) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, topic='"z/+"')) as bridge:
+            for n in range(450):
+                sensor.publish(f"z/{n}", json.dumps({"n": n}), wait=False)
+            until(lambda: counted(bridge, "hall", "dead") == 450, "all to be refused")
+            lines = [json.loads(line) for line in bridge.command("queue", "export", "--dead", "--since", "yesterday").splitlines()]
+            assert sorted(json.loads(line["content"]["body"])["data"]["payload"]["n"] for line in lines) == list(range(450))
+            bridge.stop()
+            assert len(bridge.command("queue", "export", "--all").splitlines()) == 450
+
+
+# --- live traffic beside a backlog ---
+
+
+def test_live_traffic_does_not_wait_for_the_backlog_of_other_keys(tmp_path: Path, broker: Mosquitto) -> None:
+    port = free_port()
+    lines = (QUICK, 'breaker = { failures = 2, pause = "500ms" }', "concurrency = 8")
+    with device(broker.port) as sensor, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(f"http://127.0.0.1:{port}", *lines, topic='"z/#"')) as bridge:
+        for n in range(400):
+            sensor.publish(f"z/old/{n}", "x", wait=False)
+        until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 400, "the backlog", within=40)
+
+        def answer(_path: str, _headers: dict[str, str], body: bytes) -> Reply:
+            time.sleep(0.01)  # a receiver takes its time: else the backlog would be gone before anything else comes
+            return Reply()
+
+        with Receiver(answer, port=port) as receiver:
+            until(lambda: len(receiver.accepted) > 20, "it to be drained")
+            sensor.publish("z/live", "x")
+            until(lambda: any(b'"z/live"' in received.body for received in receiver.accepted), "the live one")
+            before = next(n for n, received in enumerate(receiver.accepted) if b'"z/live"' in received.body)
+            assert before < 150
+            until(lambda: len(receiver.accepted) == 401, "the rest", within=60)
+        assert ledger_adds_up(bridge.metrics(), "hall")
+
+
+# --- told, not hidden ---
+
+
+def test_problems_are_told_to_the_status_topics_and_to_another_destination(tmp_path: Path, broker: Mosquitto) -> None:
+    down = [True]
+    with Receiver(lambda *_: Reply(503) if down[0] else Reply()) as receiver, Receiver() as told, device(broker.port) as sensor:
+        alerts = f'[alerts]\nto = "phone"\n[destination.phone]\nurl = "{told.url}"\nsign = "none"\n'
+        mappings = alerts + mapping(receiver.url, QUICK, 'breaker = { failures = 2, pause = "500ms" }')
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings), device(broker.port, "mqtthook/status/#") as ear:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: told.accepted, "the alert")
+            alert = json.loads(told.accepted[0].body)
+            assert (alert["type"], alert["data"]["kind"], alert["data"]["subject"]) == ("mqtthook.alert", "breaker open", "hall")
+            until(lambda: b'{"state": "breaker open"}' in ear.payloads("mqtthook/status/destination/hall"), "the status topic")
+            down[0] = False
+            until(lambda: len(told.accepted) == 2, "the end of it")
+            assert json.loads(told.accepted[1].body)["data"]["over"] is True
+            until(lambda: ear.payloads("mqtthook/status/destination/hall")[-1] == b'{"state": "ok"}', "the status topic to say so")
