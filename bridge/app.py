@@ -33,10 +33,11 @@ from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import no_receipt
 from bridge.outbox.replies import ReplyIntake
+from bridge.outbox.selection import Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules import notices
-from bridge.rules.events import event_for
+from bridge.rules.events import event_for, readdressed
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.outbound import Destination, Routes
 from bridge.rules.pacing import Breaker, Pace
@@ -163,6 +164,13 @@ class Bridge:
         """Let nothing be sent to a destination, or to any (None), until it is resumed; return their names."""
         return self._each(destination, Courier.halt)
 
+    async def move(self, wanted: Selection, to: str) -> int:
+        """Let events go to the destination *to* instead; return how many. Raises RenderError where they can't."""
+        destination = self._settings.destinations().get(to)
+        if destination is None:
+            raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._couriers) or 'none'}")
+        return await self.outbox.move(wanted, to, lambda event: readdressed(event, destination))
+
     def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
         couriers = [courier for name, courier in self._couriers.items() if destination in (None, name)]
         for courier in couriers:
@@ -242,7 +250,15 @@ class Bridge:
         return event_for(letter.content, route, letter.destination, id=letter.id, wall=CLOCK.wall())
 
     async def _listen(self, listeners: AsyncExitStack) -> None:
-        watched = Watched(figures=self.figures, not_ready=self.not_ready, queue=self.outbox, resume=self.resume, pause=self.pause, memories=self.outbox.memories.documents)
+        watched = Watched(
+            figures=self.figures,
+            not_ready=self.not_ready,
+            queue=self.outbox,
+            resume=self.resume,
+            pause=self.pause,
+            memories=self.outbox.memories.documents,
+            move=self.move,
+        )
         settings = self._settings
         if self._hooks.all:
             listening = _listening("http", settings.http.listen)

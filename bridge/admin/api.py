@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.admin.queries import past, selection
-from bridge.errors import StoreFull
+from bridge.errors import RenderError, StoreFull
 from bridge.model import Letter
 from bridge.outbox.history import Attempt
 from bridge.outbox.selection import Past, Selection
@@ -50,6 +50,7 @@ class Watched:
     resume: Callable[[str | None], list[str]]
     pause: Callable[[str | None], list[str]]
     memories: Callable[[], list[dict[str, Any]]]
+    move: Callable[[Selection, str], Awaitable[int]]
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -111,6 +112,7 @@ class ControlSide:
             ("POST", "/queue/retry"): self._retry,
             ("POST", "/queue/drop"): self._drop,
             ("POST", "/queue/split"): self._split,
+            ("POST", "/queue/move"): self._move,
             ("GET", "/memories"): self._memories,
             ("POST", "/history"): self._history,
             ("POST", "/resume"): self._resume,
@@ -124,6 +126,8 @@ class ControlSide:
             return await route(request) if route is not None else problem(404)
         except StoreFull as exc:
             return problem(503, str(exc))
+        except RenderError as exc:
+            return problem(422, str(exc))
 
     async def _status(self, _request: Request) -> Response:
         figures = await self._watched.figures()
@@ -143,6 +147,11 @@ class ControlSide:
 
     async def _split(self, request: Request) -> Response:
         return json_response(200, {"count": await self._watched.queue.split(selection(_asked(request)))})
+
+    async def _move(self, request: Request) -> Response:
+        asked = _asked(request)
+        to = str(asked.pop("to", ""))
+        return json_response(200, {"count": await self._watched.move(selection(asked), to)})
 
     async def _memories(self, _request: Request) -> Response:
         return json_response(200, self._watched.memories())

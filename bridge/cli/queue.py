@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -13,9 +14,12 @@ from bridge.admin.queries import selection
 from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, state, title
 from bridge.cli.control import ask
 from bridge.config.settings import Settings
+from bridge.errors import RenderError
 from bridge.outbox.desk import Desk
 from bridge.outbox.view import letter_document, letter_summary
+from bridge.rules.events import readdressed
 from bridge.rules.instants import instant
+from bridge.rules.outbound import Destination
 from bridge.rules.units import duration_text, seconds
 
 DEFAULT_LIMIT = 50
@@ -202,9 +206,24 @@ def split(ids: tuple[str, ...], everything: bool, config: str | None, as_json: b
     _act(config, "split", ids, everything=everything, as_json=as_json, asked=asked, done="made of batches")
 
 
-def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str) -> None:
+@command.command("move")
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--to", required=True, metavar="NAME", help="The destination that they go to from now on.")
+@click.option("--all", "everything", is_flag=True, help="All letters, or all that the filters leave.")
+@_filters
+def move(ids: tuple[str, ...], to: str, everything: bool, config: str | None, as_json: bool, **asked: Any) -> None:  # noqa: FBT001 - click passes it by name
+    """Let events go to another destination, as when theirs is not in the config any more. Dead ones stay dead until `retry`.
+
+    \b
+    Example:
+      mqtthook queue move --destination old-crm --to crm
+    """
+    _act(config, "move", ids, everything=everything, as_json=as_json, asked=asked, done=f"moved to {to}", more={"to": to})
+
+
+def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str, more: dict[str, Any] | None = None) -> None:
     _named(ids, action, everything=everything, asked=asked)
-    count = _asked(config, action, asked | ({"ids": ids} if ids else {}))["count"]
+    count = _asked(config, action, asked | ({"ids": ids} if ids else {}) | (more or {}))["count"]
     if as_json:
         print_json({"count": count})
     else:
@@ -237,8 +256,9 @@ def _asked(config: str | None, action: str, asked: dict[str, Any]) -> Any:
 def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
     path = settings.outbox(state())
     if not path.exists():
-        return {"count": 0} if action in ("retry", "drop", "split") else []
+        return [] if action in ("list", "show") else {"count": 0}
     desk = Desk(path, settings.store, wall=time.time)
+    to = asked.pop("to", "")
     wanted = selection(asked)
     actions: dict[str, Callable[[], Any]] = {
         "list": lambda: [letter_summary(letter) for letter in desk.select(wanted)],
@@ -246,8 +266,15 @@ def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
         "retry": lambda: {"count": desk.retry(wanted)},
         "drop": lambda: {"count": desk.drop(wanted)},
         "split": lambda: {"count": desk.split(wanted)},
+        "move": lambda: {"count": desk.move(wanted, to, partial(readdressed, destination=_destination(settings, to)))},
     }
     try:
         return actions[action]()
     finally:
         desk.close()
+
+
+def _destination(settings: Settings, name: str) -> Destination:
+    if (found := settings.destinations().get(name)) is None:
+        raise RenderError(f"there is no destination {name!r}; known: {', '.join(settings.destinations()) or 'none'}")
+    return found

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge.model import Letter, Result, State
+from bridge.model import Event, Letter, Result, State
 from bridge.outbox.history import Attempt
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
@@ -47,6 +47,11 @@ class Desk:
             ledger.received(mapping, found.messages)
         self._store.save_counts(ledger.take())
         return made
+
+    def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+        """Let them go to the destination *to* instead; return how many. Raises RenderError where they can't."""
+        moved = self._store.move(self._store.numbers(wanted), to, readdress)
+        return sum(found.letters for found in moved.values())
 
     def drop(self, wanted: Selection) -> int:
         """Delete them; return how many."""

@@ -388,6 +388,24 @@ class Outbox:
             if (receiver := self._receivers.get(place)) is not None:
                 receiver.look_again()
 
+    async def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+        """Let the events that a person means go to the destination *to* instead; return how many. Raises RenderError where they can't."""
+        await self.flush()
+        numbers = set(await self._journal.on_thread(self._store.numbers, wanted))
+        for receiver in self._receivers.values():
+            numbers -= receiver.discard(numbers)
+        self._newest.forget(numbers)
+        self._dropping |= numbers
+        try:
+            moved = await self._journal.on_thread(self._store.move, numbers, to, readdress)
+        finally:
+            self._dropping -= numbers
+        for (lane, destination, _), found in moved.items():
+            self.waiting[lane, destination] -= found.messages
+            self.waiting[lane, to] = self.waiting.get((lane, to), 0) + found.messages
+        self._look_again([(Lane.WEBHOOK, to)])
+        return sum(found.letters for found in moved.values())
+
     async def split(self, wanted: Selection) -> int:
         """Let each event of the batches that a person means be a letter of its own, due now; return how many come of it."""
         await self.flush()

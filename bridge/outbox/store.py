@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -254,6 +254,19 @@ class Store:
                     place = (letter.lane, letter.destination, letter.mapping)
                     revived[place] = revived.get(place, Sum()).plus(1, letter.count)
         return made, revived
+
+    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Event], Event]) -> Tally:
+        """Let waiting and dead events go to the destination *to* instead; return how many of those that wait came from where."""
+        moved: Tally = {}
+        with self._transaction() as db:
+            for letter in (letter for seq in sorted(numbers) for letter in self._letters("seq = ? AND lane = 'webhook' AND state != 'held'", seq)):
+                content = readdress(letter.content) if isinstance(letter.content, Event) else letter.content
+                db.execute("DELETE FROM letter WHERE seq = ?", (letter.seq,))
+                db.execute(_PUT, row_of(replace(letter, destination=to, content=content, attempts=0, due_at=None)))
+                place = (letter.lane, letter.destination, letter.mapping)
+                weight = letter.count if letter.state is State.WAITING else 0
+                moved[place] = moved.get(place, Sum()).plus(1, weight)
+        return moved
 
     def counts(self) -> Counts:
         """Return the ledger as it was last written."""

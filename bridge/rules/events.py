@@ -178,6 +178,18 @@ def plain_event(destination: Destination, content_type: str, body: bytes) -> Eve
     return _request(destination, {}, content_type, body)
 
 
+def readdressed(event: Event, destination: Destination) -> Event:
+    """Return an event for another destination: its address, method and headers, and the body as it is; raise RenderError.
+
+    What a template of that destination would need of the message isn't known any more.
+    """
+    if destination.apprise is not None:
+        return notice((), event.body)
+    own = tuple((name, value) for name, value in event.headers if name.lower() in ("content-type", HOP))
+    new = _request(destination, {}, dict(own).get("Content-Type", "application/json"), event.body)
+    return replace(event, method=new.method, url=new.url, headers=(*new.headers, *(pair for pair in own if pair[0] == HOP)))
+
+
 def letter_of(fate: Fate, *, created_at: float, origin: str | None) -> Letter:
     """Return the letter that carries a fate's event, or that keeps what could not become one as dead."""
     assert fate.content is not None, "what has ended needs no letter"

@@ -194,3 +194,29 @@ def test_problems_are_told_to_the_status_topics_and_to_another_destination(tmp_p
             until(lambda: len(told.accepted) == 2, "the end of it")
             assert json.loads(told.accepted[1].body)["data"]["over"] is True
             until(lambda: ear.payloads("mqtthook/status/destination/hall")[-1] == b'{"state": "ok"}', "the status topic to say so")
+
+
+# --- a destination that is gone ---
+
+
+def test_what_waits_for_a_destination_that_left_the_config_stays_and_can_be_moved(tmp_path: Path, broker: Mosquitto) -> None:
+    def destination(name: str, url: str) -> str:
+        return f'[destination.{name}]\nurl = "{url}"\nsign = "none"\nheaders = {{ X-For = "{name}" }}\n{QUICK}\n'
+
+    rule = '[outbound.hall]\ntopic = "z/+"\nto = "{}"\n'
+    with Receiver() as receiver, device(broker.port) as sensor:
+        bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=destination("old", f"http://127.0.0.1:{free_port()}/") + rule.format("old"))
+        with bridge:
+            for n in range(5):
+                sensor.publish(f"z/{n}", str(n))
+            until(lambda: bridge.metrics()['mqtthook_destination_waiting{destination="old"}'] == 5, "them to wait")
+            bridge.stop()
+            text = bridge.config.read_text()
+            bridge.config.write_text(text[: text.index("[destination.old]")] + destination("new", receiver.url) + destination("templated", receiver.url + "/{{ topic }}") + rule.format("new"))
+            bridge.start()
+            assert state_of(bridge, "old") == "not in the config any more"
+            assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1)
+            assert "5 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
+            until(lambda: len(receiver.accepted) == 5, "them to go")
+            assert {received.headers["x-for"] for received in receiver.accepted} == {"new"}
+            assert ledger_adds_up(bridge.metrics(), "hall")
