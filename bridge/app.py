@@ -40,7 +40,7 @@ from bridge.rules import notices
 from bridge.rules.events import event_for, readdressed
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.outbound import Destination, Routes
-from bridge.rules.pacing import Breaker, Pace
+from bridge.rules.pacing import SPAN_S, Breaker, Pace
 from bridge.rules.replies import account
 from bridge.rules.retry import judge, judge_publish
 from bridge.rules.signing import sign
@@ -192,7 +192,8 @@ class Bridge:
         def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
             return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
 
-        pace = Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker)
+        span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S
+        pace = Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker, span_s=span_s)
         courier = Courier(Lane.WEBHOOK, name, outbox=self.outbox, clock=CLOCK, send=send, judge=judged, pace=pace)
         courier.follow = self._replies.follow
         place = destination.url.text if destination.url else notices.URL

@@ -9,19 +9,12 @@ import click
 from bridge.admin.queries import past
 from bridge.cli.common import config_option, json_option, loaded, print_json, state, title
 from bridge.cli.control import ask
+from bridge.cli.given import since
 from bridge.config.settings import Settings
 from bridge.outbox.desk import Desk
-from bridge.rules.instants import instant
 from bridge.rules.units import duration_text
 
 COLOURS = {"delivered": "green", "retry": "yellow", "dead": "red", "expired": "red"}
-
-
-def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else instant(value, time.time())
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
 
 
 @click.command("history")
@@ -29,7 +22,7 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
 @click.option("--mapping", help="Of this mapping or hook.")
 @click.option("--destination", help="For this destination.")
 @click.option("--verdict", type=click.Choice(list(COLOURS)), help="That came to this.")
-@click.option("--since", metavar="WHEN", callback=_since, help='Since then: "tuesday", "2026-11-24", "3d".')
+@click.option("--since", metavar="WHEN", callback=since, help='Since then: "tuesday", "2026-11-24", "3d".')
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
 @json_option
 @config_option

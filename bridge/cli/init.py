@@ -6,11 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 
 from bridge.cli.common import title
+from bridge.cli.given import create_file, taken
 from bridge.cli.secret import SECRET_BYTES
 from bridge.config import first
 from bridge.config.first import Answers
@@ -62,7 +62,7 @@ def _place(config: str | None) -> Path:
     except ValueError as exc:
         raise BridgeError(f"{str(path)!r}: a config can't name files there: {exc}") from exc
     if os.path.lexists(path):
-        raise BridgeError(_taken(path))
+        raise BridgeError(taken(path, elsewhere="--config"))
     if not path.parent.is_dir():
         raise BridgeError(f"there is no directory {path.parent}; make it first: mkdir -p {shlex.quote(str(path.parent))}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -117,7 +117,7 @@ def _written(files: dict[Path, str]) -> Loaded:
     """Write the files, all or none of them, and return what the bridge reads in the config, which is the last."""
     with _undisturbed(), ExitStack() as undo:
         for path, text in files.items():
-            _create(path, text)
+            create_file(path, text, elsewhere="--config")
             undo.callback(path.unlink)
         try:
             found = load(path, os.environ)
@@ -125,24 +125,6 @@ def _written(files: dict[Path, str]) -> Loaded:
             raise ConfigError([*exc.problems, "nothing was written"]) from exc
         undo.pop_all()
         return found
-
-
-def _create(path: Path, text: str) -> None:
-    """Create a file that only its owner can read, whole or not at all; raise BridgeError where that can't be."""
-    try:
-        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.link(file.name, path)  # a rename would overwrite what came there in the meantime
-    except FileExistsError as exc:
-        raise BridgeError(_taken(path)) from exc
-    except OSError as exc:
-        raise BridgeError(f"{path}: the file can't be written: {exc.strerror}; nothing was written") from exc
-
-
-def _taken(path: Path) -> str:
-    return f"{path} is there already, and stays as it is; move it away, or name another place with --config"
 
 
 @contextmanager

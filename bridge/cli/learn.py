@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import monotonic
 
 import click
 
+from bridge.cli.given import create_file, taken
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.edges.mqtt.tap import messages
 from bridge.errors import BridgeError
@@ -45,7 +45,7 @@ def free_place(output: str) -> Path:
     """Return where the config is to be written; raise BridgeError where it can't be, before anybody waits for it."""
     path = Path(output)
     if os.path.lexists(path):
-        raise BridgeError(_taken(path))
+        raise BridgeError(taken(path, elsewhere="--output"))
     if not path.parent.is_dir():
         raise BridgeError(f"there is no directory {path.parent}; make it first: mkdir -p {shlex.quote(str(path.parent))}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -74,7 +74,7 @@ def learn(wanted: Wanted, base: str, *, output: Path | None, as_json: bool) -> N
         # As bytes: a config is UTF-8, whatever this terminal speaks.
         click.echo(text.encode(), nl=False)
     else:
-        _create(output, text)
+        create_file(output, text, elsewhere="--output")
         click.echo(f"{click.style('wrote', fg='green')} {output}: look at it, and move what you want into config.toml; then `mqtthook check`")
     if broken is not None:
         raise BridgeError(broken)
@@ -134,24 +134,3 @@ def _broker_lines(mqtt: MqttSettings) -> list[str]:
     lines = [] if mqtt.url == MqttSettings.model_fields["url"].default else [f"url = {toml_string(mqtt.url)}"]
     others = sorted(mqtt.model_fields_set - {"url", "client_id"})
     return [*lines, *([f"# and what your config or environment says besides: {', '.join(others)}"] if others else [])]
-
-
-# --- writing ---
-
-
-def _create(path: Path, text: str) -> None:
-    """Create a file that only its owner can read, whole or not at all; raise BridgeError where that can't be."""
-    try:
-        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.link(file.name, path)  # a rename would overwrite what came there in the meantime
-    except FileExistsError as exc:
-        raise BridgeError(_taken(path)) from exc
-    except OSError as exc:
-        raise BridgeError(f"{path}: the file can't be written: {exc.strerror}") from exc
-
-
-def _taken(path: Path) -> str:
-    return f"{path} is there already, and stays as it is; move it away, or name another file with --output"

@@ -13,12 +13,12 @@ import click
 from bridge.admin.queries import selection
 from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, state, title
 from bridge.cli.control import ask
+from bridge.cli.given import since
 from bridge.config.settings import Settings
 from bridge.errors import RenderError
 from bridge.outbox.desk import Desk
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.events import readdressed
-from bridge.rules.instants import instant
 from bridge.rules.outbound import Destination
 from bridge.rules.units import duration_text, seconds
 
@@ -45,17 +45,10 @@ def _older(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         raise click.BadParameter(str(exc)) from exc
 
 
-def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else instant(value, time.time())
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
 def _filters(function: Function) -> Function:
     for option in (
         click.option("--reason", metavar="TEXT", help="Whose reason holds this text."),
-        click.option("--since", metavar="WHEN", callback=_since, help='Died, or came, since then: "tuesday", "2026-11-24", "3d".'),
+        click.option("--since", metavar="WHEN", callback=since, help='Died, or came, since then: "tuesday", "2026-11-24", "3d".'),
         click.option("--older", "before", metavar="1h", callback=_older, help="Older than this."),
         click.option("--key", help="Of this key (by default, of this topic)."),
         click.option("--destination", help="For this destination."),

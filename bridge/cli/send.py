@@ -1,22 +1,20 @@
 """`mqtthook send`: a test event to the receivers of a mapping, once to each, beside the outbox."""
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
 import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, title
+from bridge.cli.given import data, new_event_id
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
 from bridge.model import Event, Headers, Message, Outcome, Reply, Verdict
 from bridge.rules.events import Fate
-from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.learn.wishes import escaped
 from bridge.rules.outbound import Destination, Outbound, Route
 from bridge.rules.retry import judge
@@ -71,9 +69,9 @@ def command(mapping: str, topic: str | None, payload: str, config: str | None, a
     rule = _rule(settings, mapping)
     now = time.time()
     # Under `silence` an event is about the last message, which came that long ago.
-    message = Message(topic=_topic(rule, topic), payload=_data(payload), qos=1, received_at=now - (rule.silence or 0))
+    message = Message(topic=_topic(rule, topic), payload=data(payload), qos=1, received_at=now - (rule.silence or 0))
     route = _route(settings, mapping)
-    fates = specimens(message, route, wall=now, new_id=_new_id)
+    fates = specimens(message, route, wall=now, new_id=new_event_id)
     show: Show = (lambda _line: None) if as_json else click.echo
     show("\n".join(_heading(mapping, rule, message)))
     sent = asyncio.run(_sent(fates, route, show))
@@ -110,27 +108,12 @@ def _topic(rule: Outbound, given: str | None) -> str:
     return given
 
 
-def _data(text: str) -> bytes:
-    if text == "-":
-        return sys.stdin.buffer.read()
-    if not text.startswith("@"):
-        return text.encode("utf-8", "surrogateescape")
-    try:
-        return Path(text[1:]).read_bytes()
-    except OSError as exc:
-        raise click.BadParameter(f"{text[1:]}: {exc.strerror}", param_hint="--payload") from exc
-
-
 def _route(settings: Settings, name: str) -> Route:
     """Return the way to the mapping's destinations, also where it is switched off."""
     switched_on = settings.outbound[name].model_copy(update={"enabled": True})
     route = settings.model_copy(update={"outbound": {name: switched_on}}).routes().named(name)
     assert route is not None, "it is switched on"
     return route
-
-
-def _new_id() -> str:
-    return "evt_" + ulid(time.time(), os.urandom(RANDOM_BYTES))
 
 
 # --- sending ---

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
+from bridge.cli.given import data, file_data, new_event_id
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
@@ -22,7 +22,6 @@ from bridge.outbox.desk import Desk
 from bridge.outbox.memory import document_of, memory_of
 from bridge.rules import gates
 from bridge.rules.events import Fate, Place, Weighed, fates_of, weighed
-from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hook, Request, command_for, names_of
 from bridge.rules.outbound import Destination, Outbound, Route
 from bridge.rules.showing import curl, explain_topic, message_of
@@ -72,9 +71,9 @@ def command(config: str | None, as_json: bool, hook: str | None, body: str, send
 
 def _message(*, topic: str | None, payload: str, qos: int, retained: bool, message: str | None) -> Message:
     if message is None:
-        return Message(topic=str(topic), payload=_data(payload), qos=qos, retained=retained, received_at=time.time())
+        return Message(topic=str(topic), payload=data(payload), qos=qos, retained=retained, received_at=time.time())
     try:
-        return message_of(json.loads(_data(message)), received_at=time.time())
+        return message_of(json.loads(data(message)), received_at=time.time())
     except (ValueError, KeyError, TypeError) as exc:
         raise click.BadParameter(f"--message: this is no message as `mqtthook listen --json` prints one: {exc}") from exc
 
@@ -84,7 +83,7 @@ def _memories(settings: Settings, given: str | None) -> dict[Place, gates.Memory
     if given is None:
         return {}
     if given != LIVE:
-        return _parsed(_data(given))
+        return _parsed(data(given))
     found = ask(settings.control_socket(state()), "GET", "/memories")
     return dict(map(memory_of, _stored(settings) if found is None else found))
 
@@ -123,7 +122,7 @@ def _tried_message(settings: Settings, message: Message, memories: Mapping[Place
 
 
 def _entries(found: Weighed, *, send: bool) -> Iterator[dict[str, Any]]:
-    for fate in fates_of(found, new_id=_new_id):
+    for fate in fates_of(found, new_id=new_event_id):
         yield _entry(fate, found.route, send=send)
 
 
@@ -196,24 +195,5 @@ def _request(event: Event, signed: Headers) -> dict[str, Any]:
     return {"method": event.method, "url": event.url, "headers": dict((*event.headers, *signed)), "body": event.body.decode("utf-8", "replace")}
 
 
-def _data(text: str) -> bytes:
-    if text == "-":
-        return sys.stdin.buffer.read()
-    if text.startswith("@"):
-        return _file(Path(text[1:]))
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _body(text: str) -> bytes:
-    return _file(Path(text)) if text and len(text) < 256 and Path(text).is_file() else _data(text)
-
-
-def _file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise click.BadParameter(f"{path}: {exc.strerror}") from exc
-
-
-def _new_id() -> str:
-    return "evt_" + ulid(time.time(), os.urandom(RANDOM_BYTES))
+    return file_data(Path(text)) if text and len(text) < 256 and Path(text).is_file() else data(text)

@@ -211,7 +211,7 @@ class Courier:
         if outcome.alive:
             self.breaker = pacing.succeeded(before, now=now)
         else:
-            self.breaker = pacing.failed(before, rule, now=now, u=self._clock.chance())
+            self.breaker = pacing.failed(before, rule, now=now, u=self._clock.chance(), span_s=self._pace.span_s)
         if before.is_open and not self.breaker.is_open:
             logger.info("breaker closed destination=%s; all of it is sent to again within %.0f s", self.destination, pacing.RAMP_S)
             for window in self._windows.values():

@@ -6,7 +6,7 @@ spends no attempts.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from bridge.rules.units import Duration, Slice
 
 JITTER = 0.2  # the share of a pause that is left to chance: what failed together doesn't come back together
 RAMP_S = 8.0  # from one request at a time to all of them after an outage; the contract's ten seconds, less the pause of the last probe
+SPAN_S = 1.0  # without a success, before the breaker that nobody wrote out opens: a receiver that fails now and then isn't dead
 SLACK = 1e-6  # of a request: the rate's own rounding
 
 
@@ -32,19 +33,21 @@ class Pace:
     concurrency: int
     rate: float | None = None
     breaker: BreakerRule | None = None
+    span_s: float = 0.0  # that its failures in a row have to take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
     """How a destination has done lately.
 
-    `failures` are those in a row. While `open_until` is set it is open, and from that instant half open.
+    `failures` are those in a row, the first of them at `failing_since`. While `open_until` is set it is open, and from that instant half open.
     `back_at` is when it came back from being open; None if it never was.
     """
 
     failures: int = 0
     open_until: float | None = None
     back_at: float | None = None
+    failing_since: float | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -60,10 +63,14 @@ class Bucket:
     at: float
 
 
-def failed(breaker: Breaker, rule: BreakerRule, *, now: float, u: float) -> Breaker:
-    """Return the breaker after an attempt that failed by the endpoint's fault."""
-    failures = breaker.failures + 1
-    if failures < rule.failures and not breaker.is_open:
+def failed(breaker: Breaker, rule: BreakerRule, *, now: float, u: float, span_s: float = 0.0) -> Breaker:
+    """Return the breaker after an attempt that failed by the endpoint's fault.
+
+    It opens after `failures` in a row that took *span_s* seconds at least.
+    """
+    failures, since = breaker.failures + 1, now if breaker.failing_since is None else breaker.failing_since
+    breaker = replace(breaker, failing_since=since)
+    if not breaker.is_open and (failures < rule.failures or now - since < span_s):
         return replace(breaker, failures=failures)
     if breaker.open_until is not None and now < breaker.open_until:
         return replace(breaker, failures=failures)  # it was under way when the breaker opened

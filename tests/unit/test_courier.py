@@ -5,12 +5,14 @@ stands still while anything can be done, and then skips to the next thing that i
 """
 
 import asyncio
+import inspect
 import itertools
 import logging
 import selectors
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -233,105 +235,105 @@ def live(place: Path, life: Life, *, backlog: list[Letter] | None = None) -> Non
         runner.run(whole())
 
 
+def lived(life: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of what happens in a house: it stands in a directory of its own."""
+
+    @wraps(life)
+    def test(tmp_path: Path, **more: Any) -> None:
+        live(tmp_path, partial(life, **more))
+
+    first, *others = inspect.signature(life).parameters.values()
+    test.__signature__ = inspect.Signature([first.replace(name="tmp_path"), *others])  # type: ignore[attr-defined]  # pytest reads it
+    return test
+
+
 # The breaker
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
 @pytest.mark.parametrize("status", [503, 404, None])
-def test_after_exactly_so_many_failures_in_a_row_nothing_more_is_tried_and_no_attempt_is_spent(tmp_path: Path, failures: int, status: int | None) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, breaker={"failures": failures}, retry={"first": "1h"})
-        receiver.says(status)
-        house.put(20)
-        await house.passes(20)
-        house.put(20)
-        await house.passes(9)
-        assert len(receiver.requests) == failures
-        assert courier.breaker.is_open
-        assert courier.troubled
-        assert sorted(found.attempts for found in await house.stored()) == [0] * (40 - failures) + [1] * failures
-        assert house.changes == [("crm", False, False, True)], "told once"
-
-    live(tmp_path, life)
+@lived
+async def test_after_exactly_so_many_failures_in_a_row_nothing_more_is_tried_and_no_attempt_is_spent(house: House, failures: int, status: int | None) -> None:
+    courier, receiver = house.opens(concurrency=1, breaker={"failures": failures}, retry={"first": "1h"})
+    receiver.says(status)
+    house.put(20)
+    await house.passes(20)
+    house.put(20)
+    await house.passes(9)
+    assert len(receiver.requests) == failures
+    assert courier.breaker.is_open
+    assert courier.troubled
+    assert sorted(found.attempts for found in await house.stored()) == [0] * (40 - failures) + [1] * failures
+    assert house.changes == [("crm", False, False, True)], "told once"
 
 
 @pytest.mark.parametrize("between", [200, 400, 413, 422, 418])
-def test_an_answer_about_the_event_shows_that_the_endpoint_works_and_keeps_the_breaker_closed(tmp_path: Path, between: int) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, retry={"first": "1h"})
-        statuses = iter([503, 503, 503, 503, between] * 10)
-        receiver.answer = lambda letter: Reply(status=next(statuses))
-        house.put(50)
-        await house.passes(5)
-        assert len(receiver.requests) == 50
-        assert not courier.breaker.is_open
-        assert house.changes == []
-
-    live(tmp_path, life)
+@lived
+async def test_an_answer_about_the_event_shows_that_the_endpoint_works_and_keeps_the_breaker_closed(house: House, between: int) -> None:
+    courier, receiver = house.opens(concurrency=1, retry={"first": "1h"})
+    statuses = iter([503, 503, 503, 503, between] * 10)
+    receiver.answer = lambda letter: Reply(status=next(statuses))
+    house.put(50)
+    await house.passes(5)
+    assert len(receiver.requests) == 50
+    assert not courier.breaker.is_open
+    assert house.changes == []
 
 
-def test_a_2xx_whose_success_is_false_counts_as_a_failure(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _courier, receiver = house.opens(concurrency=1, retry={"first": "1h"}, success="response.json.ok")
-        receiver.says(200, b'{"ok": false}')
-        house.put(20)
-        await house.passes(20)
-        assert len(receiver.requests) == 5
-        assert all("`success`" in (found.reason or "") for found in await house.stored() if found.attempts)
-
-    live(tmp_path, life)
+@lived
+async def test_a_2xx_whose_success_is_false_counts_as_a_failure(house: House) -> None:
+    _courier, receiver = house.opens(concurrency=1, retry={"first": "1h"}, success="response.json.ok")
+    receiver.says(200, b'{"ok": false}')
+    house.put(20)
+    await house.passes(20)
+    assert len(receiver.requests) == 5
+    assert all("`success`" in (found.reason or "") for found in await house.stored() if found.attempts)
 
 
-def test_half_open_it_tries_one_and_while_that_fails_one_more_after_each_pause(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(retry={"first": "1d", "max": "1d"})
+@lived
+async def test_half_open_it_tries_one_and_while_that_fails_one_more_after_each_pause(house: House) -> None:
+    _, receiver = house.opens(retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    house.put(100)
+    await house.passes(29)
+    before = len(receiver.requests)
+    assert 5 <= before <= 5 + 8, "those under way when it opened came back by themselves"
+    receiver.takes_s(7.0)
+    house.chance = 0.5
+    await house.passes(200)
+    probes = receiver.times[before:]
+    assert receiver.most == 8
+    assert [later - sooner for sooner, later in itertools.pairwise(probes)] == pytest.approx([7 + 30 * 0.9] * (len(probes) - 1), abs=0.01)
+    assert 5 <= len(probes) <= 6
+    assert probes[0] == pytest.approx(30, abs=0.1)
+
+
+@lived
+async def test_two_destinations_that_broke_together_are_not_tried_together(house: House) -> None:
+    house.clock = replace(house.clock, chance=Random(1).random)
+    for name in ("one", "two"):
+        _, receiver = house.opens(name, concurrency=1, breaker={"failures": 1}, retry={"schedule": []})
         receiver.says(503)
-        house.put(100)
-        await house.passes(29)
-        before = len(receiver.requests)
-        assert 5 <= before <= 5 + 8, "those under way when it opened came back by themselves"
-        receiver.takes_s(7.0)
-        house.chance = 0.5
-        await house.passes(200)
-        probes = receiver.times[before:]
-        assert receiver.most == 8
-        assert [later - sooner for sooner, later in itertools.pairwise(probes)] == pytest.approx([7 + 30 * 0.9] * (len(probes) - 1), abs=0.01)
-        assert 5 <= len(probes) <= 6
-        assert probes[0] == pytest.approx(30, abs=0.1)
-
-    live(tmp_path, life)
+        house.put(2, destination=name)
+    await house.passes(31)
+    (_, one), (_, two) = (house.receivers[name].times for name in ("one", "two"))
+    assert abs(one - two) > 0.1
 
 
-def test_two_destinations_that_broke_together_are_not_tried_together(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        house.clock = replace(house.clock, chance=Random(1).random)
-        for name in ("one", "two"):
-            _, receiver = house.opens(name, concurrency=1, breaker={"failures": 1}, retry={"schedule": []})
-            receiver.says(503)
-            house.put(2, destination=name)
-        await house.passes(31)
-        (_, one), (_, two) = (house.receivers[name].times for name in ("one", "two"))
-        assert abs(one - two) > 0.1
-
-    live(tmp_path, life)
-
-
-def test_a_success_closes_it_and_all_that_rested_is_due(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(retry={"first": "1h", "max": "1h"})
-        receiver.says(503)
-        house.put(8)
-        await house.passes(35)
-        assert len(receiver.requests) == 8
-        receiver.says(200)
-        house.put()
-        await house.passes(1)
-        assert not courier.breaker.is_open
-        assert house.changes[-1] == ("crm", False, False, False)
-        await house.passes(WHOLE_RAMP_S)
-        assert house.ended("delivered") == 9, "and not in an hour"
-
-    live(tmp_path, life)
+@lived
+async def test_a_success_closes_it_and_all_that_rested_is_due(house: House) -> None:
+    courier, receiver = house.opens(retry={"first": "1h", "max": "1h"})
+    receiver.says(503)
+    house.put(8)
+    await house.passes(35)
+    assert len(receiver.requests) == 8
+    receiver.says(200)
+    house.put()
+    await house.passes(1)
+    assert not courier.breaker.is_open
+    assert house.changes[-1] == ("crm", False, False, False)
+    await house.passes(WHOLE_RAMP_S)
+    assert house.ended("delivered") == 9, "and not in an hour"
 
 
 async def way_back(house: House, receiver: Receiver) -> list[int]:
@@ -343,122 +345,108 @@ async def way_back(house: House, receiver: Receiver) -> list[int]:
     return steps
 
 
-def test_after_an_outage_it_begins_with_one_and_is_at_all_of_them_within_ten_seconds(tmp_path: Path) -> None:
+@lived
+async def test_after_an_outage_it_begins_with_one_and_is_at_all_of_them_within_ten_seconds(house: House) -> None:
     """Though none of those that it starts comes back meanwhile: it doesn't wait for them to look again."""
 
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=16, retry={"schedule": []})
-        receiver.says(None)
-        house.put(30)
-        await house.passes(29)
-        house.put(100)
-        receiver.says(200)
-        receiver.takes = lambda letter: 500.0 if house.ended("delivered") else 0.0
-        while not house.ended("delivered"):
-            await house.passes(0.01)
-        assert len(receiver.under_way) <= 1
-        steps = await way_back(house, receiver)
-        assert steps == sorted(steps)
-        assert steps[0] <= 3
-        assert 6 <= steps[8] <= 12, "about half of them after about half the time"
-        assert steps[-1] == 16
-        await house.passes(400)
-        assert receiver.most == 16, "and never more"
-
-    live(tmp_path, life)
+    _, receiver = house.opens(concurrency=16, retry={"schedule": []})
+    receiver.says(None)
+    house.put(30)
+    await house.passes(29)
+    house.put(100)
+    receiver.says(200)
+    receiver.takes = lambda letter: 500.0 if house.ended("delivered") else 0.0
+    while not house.ended("delivered"):
+        await house.passes(0.01)
+    assert len(receiver.under_way) <= 1
+    steps = await way_back(house, receiver)
+    assert steps == sorted(steps)
+    assert steps[0] <= 3
+    assert 6 <= steps[8] <= 12, "about half of them after about half the time"
+    assert steps[-1] == 16
+    await house.passes(400)
+    assert receiver.most == 16, "and never more"
 
 
-def test_what_was_under_way_when_it_opened_does_not_prolong_its_pause(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 20.0 + int(letter.id[4:]) / 10
-        house.put(30)
-        await house.passes(40)
-        assert len(receiver.requests) == 9
-        assert receiver.times[8] == pytest.approx(31, abs=0.01)
-
-    live(tmp_path, life)
+@lived
+async def test_what_was_under_way_when_it_opened_does_not_prolong_its_pause(house: House) -> None:
+    _, receiver = house.opens(retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 20.0 + int(letter.id[4:]) / 10
+    house.put(30)
+    await house.passes(40)
+    assert len(receiver.requests) == 9
+    assert receiver.times[8] == pytest.approx(31, abs=0.01)
 
 
-def test_what_was_under_way_and_fails_after_its_pause_is_waited_for_and_prolongs_it_once(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(breaker={"pause": "5s"}, retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 14.0
-        house.put(30)
-        await house.passes(18.9)
-        assert len(receiver.requests) == 8, "half open: one at a time, and these three are not back"
-        await house.passes(0.2)
-        assert len(receiver.requests) == 9
-
-    live(tmp_path, life)
+@lived
+async def test_what_was_under_way_and_fails_after_its_pause_is_waited_for_and_prolongs_it_once(house: House) -> None:
+    _, receiver = house.opens(breaker={"pause": "5s"}, retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 14.0
+    house.put(30)
+    await house.passes(18.9)
+    assert len(receiver.requests) == 8, "half open: one at a time, and these three are not back"
+    await house.passes(0.2)
+    assert len(receiver.requests) == 9
 
 
-def test_an_answer_of_one_that_was_under_way_closes_it_too(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(retry={"first": "1d", "max": "1d"})
-        receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 3.0
-        receiver.answer = lambda letter: Reply(status=503 if int(letter.id[4:]) <= 5 else 200)
-        house.put(30)
-        await house.passes(2)
-        assert courier.breaker.is_open
-        await house.passes(2)
-        assert not courier.breaker.is_open
-
-    live(tmp_path, life)
+@lived
+async def test_an_answer_of_one_that_was_under_way_closes_it_too(house: House) -> None:
+    courier, receiver = house.opens(retry={"first": "1d", "max": "1d"})
+    receiver.takes = lambda letter: 1.0 if int(letter.id[4:]) <= 5 else 3.0
+    receiver.answer = lambda letter: Reply(status=503 if int(letter.id[4:]) <= 5 else 200)
+    house.put(30)
+    await house.passes(2)
+    assert courier.breaker.is_open
+    await house.passes(2)
+    assert not courier.breaker.is_open
 
 
-def test_what_expired_while_it_was_open_does_not_use_up_the_probe(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=1, breaker={"failures": 1}, retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        house.put()
-        await house.passes(1)
-        house.put(5, expires_s=10)
-        house.put()
-        await house.passes(28)
-        assert len(receiver.requests) == 1
-        await house.passes(2)
-        assert receiver.ids == ["evt_1", "evt_7"]
-        assert house.ended("expired") == 5
-
-    live(tmp_path, life)
+@lived
+async def test_what_expired_while_it_was_open_does_not_use_up_the_probe(house: House) -> None:
+    _, receiver = house.opens(concurrency=1, breaker={"failures": 1}, retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    house.put()
+    await house.passes(1)
+    house.put(5, expires_s=10)
+    house.put()
+    await house.passes(28)
+    assert len(receiver.requests) == 1
+    await house.passes(2)
+    assert receiver.ids == ["evt_1", "evt_7"]
+    assert house.ended("expired") == 5
 
 
-def test_what_can_not_be_sent_at_all_does_not_use_up_the_probe_either(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, breaker={"failures": 1}, retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        house.put()
-        await house.passes(1)
-        house.put(3)
+@lived
+async def test_what_can_not_be_sent_at_all_does_not_use_up_the_probe_either(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1, breaker={"failures": 1}, retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    house.put()
+    await house.passes(1)
+    house.put(3)
 
-        def unfit(letter: Letter) -> None:
-            if letter.id in ("evt_2", "evt_3"):
-                raise RenderError("payload.x is missing")
+    def unfit(letter: Letter) -> None:
+        if letter.id in ("evt_2", "evt_3"):
+            raise RenderError("payload.x is missing")
 
-        receiver.at_start = unfit
-        await house.passes(30)
-        assert receiver.ids == ["evt_1", "evt_4"], "at once, one after the other, until one was really sent"
-        assert courier.breaker.is_open
-        assert house.ended("dead") == 2
-
-    live(tmp_path, life)
+    receiver.at_start = unfit
+    await house.passes(30)
+    assert receiver.ids == ["evt_1", "evt_4"], "at once, one after the other, until one was really sent"
+    assert courier.breaker.is_open
+    assert house.ended("dead") == 2
 
 
-def test_a_destination_without_a_breaker_is_tried_on_the_schedule_only(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(is_breaking=False, retry={"schedule": ["1m"]})
-        receiver.says(503)
-        house.put(50)
-        await house.passes(59)
-        assert len(receiver.requests) == 50
-        await house.passes(2)
-        assert len(receiver.requests) == 100
-        assert house.ended("dead") == 50
-
-    live(tmp_path, life)
+@lived
+async def test_a_destination_without_a_breaker_is_tried_on_the_schedule_only(house: House) -> None:
+    _, receiver = house.opens(is_breaking=False, retry={"schedule": ["1m"]})
+    receiver.says(503)
+    house.put(50)
+    await house.passes(59)
+    assert len(receiver.requests) == 50
+    await house.passes(2)
+    assert len(receiver.requests) == 100
+    assert house.ended("dead") == 50
 
 
 # The rate
@@ -470,381 +458,335 @@ def exceeded(times: list[float], rate: float) -> float:
 
 
 @pytest.mark.parametrize(("rate", "at_once"), [(10.0, 10), (1.0, 1), (0.5, 1), (3.5, 3)])
-def test_a_second_s_worth_goes_at_once_and_the_rest_at_the_rate(tmp_path: Path, rate: float, at_once: int) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(rate=rate, concurrency=64)
-        house.put(40)
-        await house.passes(0)
-        assert len(receiver.requests) == at_once
-        await house.passes((40 - rate) / rate + 0.2)
-        assert len(receiver.requests) == 40, "not slower either"
-        assert exceeded(receiver.times, rate) < 0.01
-
-    live(tmp_path, life)
+@lived
+async def test_a_second_s_worth_goes_at_once_and_the_rest_at_the_rate(house: House, rate: float, at_once: int) -> None:
+    _, receiver = house.opens(rate=rate, concurrency=64)
+    house.put(40)
+    await house.passes(0)
+    assert len(receiver.requests) == at_once
+    await house.passes((40 - rate) / rate + 0.2)
+    assert len(receiver.requests) == 40, "not slower either"
+    assert exceeded(receiver.times, rate) < 0.01
 
 
-def test_attempts_after_the_first_count_for_the_rate_as_well(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(rate=2.0, is_breaking=False, retry={"schedule": ["1s"] * 5})
-        receiver.says(503)
-        house.put(10)
-        await house.passes(60)
-        assert len(receiver.requests) == 60
-        assert exceeded(receiver.times, 2.0) < 0.01
-
-    live(tmp_path, life)
+@lived
+async def test_attempts_after_the_first_count_for_the_rate_as_well(house: House) -> None:
+    _, receiver = house.opens(rate=2.0, is_breaking=False, retry={"schedule": ["1s"] * 5})
+    receiver.says(503)
+    house.put(10)
+    await house.passes(60)
+    assert len(receiver.requests) == 60
+    assert exceeded(receiver.times, 2.0) < 0.01
 
 
-def test_a_rate_saves_nothing_up_while_nothing_comes_or_may_go(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(rate=5.0, concurrency=64)
-        await house.passes(1_000)
-        courier.halt()
-        house.put(50)
-        await house.passes(1_000)
-        courier.resume()
-        await house.passes(60)
-        assert len(receiver.requests) == 50
-        assert exceeded(receiver.times, 5.0) < 0.01
-
-    live(tmp_path, life)
+@lived
+async def test_a_rate_saves_nothing_up_while_nothing_comes_or_may_go(house: House) -> None:
+    courier, receiver = house.opens(rate=5.0, concurrency=64)
+    await house.passes(1_000)
+    courier.halt()
+    house.put(50)
+    await house.passes(1_000)
+    courier.resume()
+    await house.passes(60)
+    assert len(receiver.requests) == 50
+    assert exceeded(receiver.times, 5.0) < 0.01
 
 
-def test_what_expired_takes_nothing_of_the_rate(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(rate=1.0)
-        courier.halt()
-        house.put(3, expires_s=1)
-        house.put()
-        await house.passes(5)
-        courier.resume()
-        await house.passes(0)
-        assert receiver.ids == ["evt_4"]
-
-    live(tmp_path, life)
+@lived
+async def test_what_expired_takes_nothing_of_the_rate(house: House) -> None:
+    courier, receiver = house.opens(rate=1.0)
+    courier.halt()
+    house.put(3, expires_s=1)
+    house.put()
+    await house.passes(5)
+    courier.resume()
+    await house.passes(0)
+    assert receiver.ids == ["evt_4"]
 
 
 # Retry-After
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_holds_the_whole_destination_back_and_no_other(tmp_path: Path, status: int) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=1)
-        _, other = house.opens("other")
-        receiver.says(status, retry_after="120")
-        house.put(10)
-        await house.passes(1)
-        receiver.says(200)
-        house.put(10)
-        house.put(10, destination="other")
-        await house.passes(118)
-        assert len(receiver.requests) == 1
-        assert len(other.requests) == 10
-        await house.passes(10)
-        assert len(receiver.requests) == 21
-        assert receiver.times[1] == pytest.approx(120, abs=0.1)
-
-    live(tmp_path, life)
+@lived
+async def test_retry_after_holds_the_whole_destination_back_and_no_other(house: House, status: int) -> None:
+    _, receiver = house.opens(concurrency=1)
+    _, other = house.opens("other")
+    receiver.says(status, retry_after="120")
+    house.put(10)
+    await house.passes(1)
+    receiver.says(200)
+    house.put(10)
+    house.put(10, destination="other")
+    await house.passes(118)
+    assert len(receiver.requests) == 1
+    assert len(other.requests) == 10
+    await house.passes(10)
+    assert len(receiver.requests) == 21
+    assert receiver.times[1] == pytest.approx(120, abs=0.1)
 
 
 @pytest.mark.parametrize(("asked", "pause_s"), [("soon", 0.0), ("-5", 0.0), ("86400", 86_400.0), ("315360000", 86_400.0), ("Sun, 06 Nov 2033 08:49:37 GMT", 86_400.0)])
-def test_retry_after_is_obeyed_up_to_a_day_and_nonsense_is_not(tmp_path: Path, asked: str, pause_s: float) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=1, retry={"first": "2d", "max": "2d"})
-        receiver.says(429, retry_after=asked)
-        house.put()
-        await house.passes(1)
-        receiver.says(200)
-        house.put()
-        await house.passes(90_000)
-        assert receiver.times[1] == pytest.approx(max(pause_s, 1), abs=0.1)
-
-    live(tmp_path, life)
+@lived
+async def test_retry_after_is_obeyed_up_to_a_day_and_nonsense_is_not(house: House, asked: str, pause_s: float) -> None:
+    _, receiver = house.opens(concurrency=1, retry={"first": "2d", "max": "2d"})
+    receiver.says(429, retry_after=asked)
+    house.put()
+    await house.passes(1)
+    receiver.says(200)
+    house.put()
+    await house.passes(90_000)
+    assert receiver.times[1] == pytest.approx(max(pause_s, 1), abs=0.1)
 
 
-def test_a_wait_that_the_body_tells_of_holds_it_back_too(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=1, success="response.json.ok", retry_after="response.json.wait")
-        receiver.says(200, b'{"ok": false, "wait": "300"}')
-        house.put(10)
-        await house.passes(299)
-        assert len(receiver.requests) == 1
-        receiver.says(200, b'{"ok": true}')
-        await house.passes(10)
-        assert house.ended("delivered") == 10
-
-    live(tmp_path, life)
+@lived
+async def test_a_wait_that_the_body_tells_of_holds_it_back_too(house: House) -> None:
+    _, receiver = house.opens(concurrency=1, success="response.json.ok", retry_after="response.json.wait")
+    receiver.says(200, b'{"ok": false, "wait": "300"}')
+    house.put(10)
+    await house.passes(299)
+    assert len(receiver.requests) == 1
+    receiver.says(200, b'{"ok": true}')
+    await house.passes(10)
+    assert house.ended("delivered") == 10
 
 
-def test_the_longer_of_two_waits_counts_whichever_comes_last(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=2, is_breaking=False)
-        receiver.takes = lambda letter: float(letter.id[4:])
-        receiver.answer = lambda letter: Reply(status=429, headers={"retry-after": "100" if letter.id == "evt_1" else "10"})
-        house.put(3)
-        await house.passes(90)
-        assert len(receiver.requests) == 2
-        await house.passes(12)
-        assert len(receiver.requests) > 2
-
-    live(tmp_path, life)
+@lived
+async def test_the_longer_of_two_waits_counts_whichever_comes_last(house: House) -> None:
+    _, receiver = house.opens(concurrency=2, is_breaking=False)
+    receiver.takes = lambda letter: float(letter.id[4:])
+    receiver.answer = lambda letter: Reply(status=429, headers={"retry-after": "100" if letter.id == "evt_1" else "10"})
+    house.put(3)
+    await house.passes(90)
+    assert len(receiver.requests) == 2
+    await house.passes(12)
+    assert len(receiver.requests) > 2
 
 
 # Paused, disabled, resumed
 
 
-def test_while_it_is_paused_nothing_is_sent_and_nothing_is_lost(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        receiver.takes_s(5)
-        house.put()
-        await house.passes(1)
-        courier.halt()
-        assert house.changes == [("crm", False, True, False)]
-        assert courier.troubled
-        house.put(300)
-        await house.passes(4)
-        assert house.ended("delivered") == 1, "what was under way counts"
-        await house.passes(86_400)
-        assert len(receiver.requests) == 1
-        assert house.waiting == 300
-        receiver.takes_s(0.01)
-        courier.resume()
-        assert house.changes[1:] == [("crm", False, False, False)]
-        await house.passes(20)
-        assert house.ended("delivered") == 301
-
-    live(tmp_path, life)
+@lived
+async def test_while_it_is_paused_nothing_is_sent_and_nothing_is_lost(house: House) -> None:
+    courier, receiver = house.opens()
+    receiver.takes_s(5)
+    house.put()
+    await house.passes(1)
+    courier.halt()
+    assert house.changes == [("crm", False, True, False)]
+    assert courier.troubled
+    house.put(300)
+    await house.passes(4)
+    assert house.ended("delivered") == 1, "what was under way counts"
+    await house.passes(86_400)
+    assert len(receiver.requests) == 1
+    assert house.waiting == 300
+    receiver.takes_s(0.01)
+    courier.resume()
+    assert house.changes[1:] == [("crm", False, False, False)]
+    await house.passes(20)
+    assert house.ended("delivered") == 301
 
 
-def test_what_expired_while_it_was_paused_is_expired_and_never_sent(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        courier.halt()
-        house.put(4, key="a", expires_s=10)
-        house.put(key="a")
-        house.put(4, expires_s=1_000)
-        await house.passes(100)
-        courier.resume()
-        await house.passes(10)
-        assert sorted(receiver.ids) == ["evt_5", "evt_6", "evt_7", "evt_8", "evt_9"]
-        assert (house.ended("expired"), house.ended("delivered"), house.waiting) == (4, 5, 0)
-
-    live(tmp_path, life)
+@lived
+async def test_what_expired_while_it_was_paused_is_expired_and_never_sent(house: House) -> None:
+    courier, receiver = house.opens()
+    courier.halt()
+    house.put(4, key="a", expires_s=10)
+    house.put(key="a")
+    house.put(4, expires_s=1_000)
+    await house.passes(100)
+    courier.resume()
+    await house.passes(10)
+    assert sorted(receiver.ids) == ["evt_5", "evt_6", "evt_7", "evt_8", "evt_9"]
+    assert (house.ended("expired"), house.ended("delivered"), house.waiting) == (4, 5, 0)
 
 
-def test_resumed_it_begins_with_one_and_then_more_and_more(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        receiver.takes_s(500)
-        courier.halt()
-        house.put(30)
-        await house.passes(10)
-        courier.resume()
-        await house.passes(0)
-        assert len(receiver.under_way) == 1
-        steps = await way_back(house, receiver)
-        assert steps == sorted(steps)
-        assert steps[-1] == 8
-
-    live(tmp_path, life)
+@lived
+async def test_resumed_it_begins_with_one_and_then_more_and_more(house: House) -> None:
+    courier, receiver = house.opens()
+    receiver.takes_s(500)
+    courier.halt()
+    house.put(30)
+    await house.passes(10)
+    courier.resume()
+    await house.passes(0)
+    assert len(receiver.under_way) == 1
+    steps = await way_back(house, receiver)
+    assert steps == sorted(steps)
+    assert steps[-1] == 8
 
 
-def test_resuming_sends_at_once_also_where_the_breaker_is_open_and_it_opens_again_after_as_many_failures(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        house.put(30)
-        await house.passes(10)
-        assert len(receiver.requests) == 5
-        courier.resume()
-        assert house.changes[-1] == ("crm", False, False, False)
-        await house.passes(10)
-        assert len(receiver.requests) == 10
-        assert courier.breaker.is_open
-        receiver.says(200)
-        courier.resume()
-        await house.passes(10)
-        assert house.ended("delivered") >= 20
-
-    live(tmp_path, life)
+@lived
+async def test_resuming_sends_at_once_also_where_the_breaker_is_open_and_it_opens_again_after_as_many_failures(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1, retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    house.put(30)
+    await house.passes(10)
+    assert len(receiver.requests) == 5
+    courier.resume()
+    assert house.changes[-1] == ("crm", False, False, False)
+    await house.passes(10)
+    assert len(receiver.requests) == 10
+    assert courier.breaker.is_open
+    receiver.says(200)
+    courier.resume()
+    await house.passes(10)
+    assert house.ended("delivered") >= 20
 
 
-def test_resuming_ends_a_pause_that_the_receiver_asked_for(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1)
-        receiver.says(429, retry_after="3600")
-        house.put(5)
-        await house.passes(10)
-        receiver.says(200)
-        courier.resume()
-        await house.passes(10)
-        assert house.ended("delivered") == 4
-
-    live(tmp_path, life)
+@lived
+async def test_resuming_ends_a_pause_that_the_receiver_asked_for(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.says(429, retry_after="3600")
+    house.put(5)
+    await house.passes(10)
+    receiver.says(200)
+    courier.resume()
+    await house.passes(10)
+    assert house.ended("delivered") == 4
 
 
-def test_resuming_what_nothing_held_back_changes_nothing(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        receiver.takes_s(10)
-        courier.resume()
-        house.put(8)
-        await house.passes(0)
-        assert len(receiver.under_way) == 8, "it doesn't begin with one"
-        assert house.changes == []
-
-    live(tmp_path, life)
+@lived
+async def test_resuming_what_nothing_held_back_changes_nothing(house: House) -> None:
+    courier, receiver = house.opens()
+    receiver.takes_s(10)
+    courier.resume()
+    house.put(8)
+    await house.passes(0)
+    assert len(receiver.under_way) == 8, "it doesn't begin with one"
+    assert house.changes == []
 
 
-def test_a_pause_while_the_breaker_is_open_outlasts_it(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, breaker={"failures": 1})
-        receiver.says(503)
-        house.put(5)
-        await house.passes(1)
-        courier.halt()
-        await house.passes(3_600)
-        assert len(receiver.requests) == 1
-
-    live(tmp_path, life)
+@lived
+async def test_a_pause_while_the_breaker_is_open_outlasts_it(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1, breaker={"failures": 1})
+    receiver.says(503)
+    house.put(5)
+    await house.passes(1)
+    courier.halt()
+    await house.passes(3_600)
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize(("status", "headers"), [(410, {}), (500, {"webhook_delivery": "disable"})])
-def test_a_destination_that_says_it_is_gone_is_disabled_until_it_is_resumed(tmp_path: Path, status: int, headers: dict[str, str]) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1)
-        receiver.says(status, b"", **headers)
-        house.put(5)
-        await house.passes(100_000)
-        assert len(receiver.requests) == 1
-        assert (house.ended("dead"), house.waiting) == (1, 4)
-        assert courier.disabled is not None
-        assert str(status) in courier.disabled
-        assert house.changes == [("crm", True, False, False)]
-        receiver.says(200)
-        courier.resume()
-        await house.passes(20)
-        assert house.ended("delivered") == 4
-
-    live(tmp_path, life)
+@lived
+async def test_a_destination_that_says_it_is_gone_is_disabled_until_it_is_resumed(house: House, status: int, headers: dict[str, str]) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.says(status, b"", **headers)
+    house.put(5)
+    await house.passes(100_000)
+    assert len(receiver.requests) == 1
+    assert (house.ended("dead"), house.waiting) == (1, 4)
+    assert courier.disabled is not None
+    assert str(status) in courier.disabled
+    assert house.changes == [("crm", True, False, False)]
+    receiver.says(200)
+    courier.resume()
+    await house.passes(20)
+    assert house.ended("delivered") == 4
 
 
-def test_a_retry_by_a_person_resumes_a_disabled_destination(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1)
-        receiver.says(410)
-        house.put(5)
-        await house.passes(10)
-        receiver.says(200)
-        assert await house.outbox.retry(Selection(state=State.DEAD)) == 1
-        await house.passes(20)
-        assert courier.disabled is None
-        assert house.ended("delivered") == 5
-
-    live(tmp_path, life)
+@lived
+async def test_a_retry_by_a_person_resumes_a_disabled_destination(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.says(410)
+    house.put(5)
+    await house.passes(10)
+    receiver.says(200)
+    assert await house.outbox.retry(Selection(state=State.DEAD)) == 1
+    await house.passes(20)
+    assert courier.disabled is None
+    assert house.ended("delivered") == 5
 
 
-def test_a_retry_by_a_person_is_tried_at_once_however_long_it_would_have_rested(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(retry={"first": "1d", "max": "1d"})
-        receiver.says(503)
-        house.put(20)
-        await house.passes(10)
-        assert courier.breaker.is_open
-        receiver.says(200)
-        await house.outbox.retry(Selection())
-        await house.passes(20)
-        assert house.ended("delivered") == 20
-
-    live(tmp_path, life)
+@lived
+async def test_a_retry_by_a_person_is_tried_at_once_however_long_it_would_have_rested(house: House) -> None:
+    courier, receiver = house.opens(retry={"first": "1d", "max": "1d"})
+    receiver.says(503)
+    house.put(20)
+    await house.passes(10)
+    assert courier.breaker.is_open
+    receiver.says(200)
+    await house.outbox.retry(Selection())
+    await house.passes(20)
+    assert house.ended("delivered") == 20
 
 
-def test_a_retry_by_a_person_does_not_undo_what_a_person_paused(tmp_path: Path) -> None:
+@lived
+async def test_a_retry_by_a_person_does_not_undo_what_a_person_paused(house: House) -> None:
     """`pause`: nothing is sent until `resume`. Only a disabled destination is resumed by a retry."""
 
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        courier.halt()
-        house.put(5)
-        await house.outbox.retry(Selection())
-        await house.passes(100)
-        assert courier.halted
-        assert receiver.requests == []
-
-    live(tmp_path, life)
+    courier, receiver = house.opens()
+    courier.halt()
+    house.put(5)
+    await house.outbox.retry(Selection())
+    await house.passes(100)
+    assert courier.halted
+    assert receiver.requests == []
 
 
-def test_splitting_a_batch_of_one_destination_resumes_no_other(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(concurrency=1, retry={"schedule": []})
-        paused, quiet = house.opens("paused")
-        gone, gone_receiver = house.opens("gone")
-        paused.halt()
-        gone_receiver.says(410)
-        event = Event(method="POST", url="http://crm/", headers=(), body=b"{}")
-        receiver.answer = lambda letter: Reply(status=503 if letter.count > 1 else 200)
-        house.put(content=batched([event, event, event], joint=LIST))
-        house.put(5, destination="paused")
-        house.put(5, destination="gone", key="k")
-        await house.passes(1)
-        assert await house.outbox.split(Selection(state=State.DEAD)) == 3
-        await house.passes(100)
-        assert receiver.ids == ["evt_1", "evt_1-1", "evt_1-2", "evt_1-3"]
-        assert paused.halted
-        assert quiet.requests == []
-        assert gone.disabled is not None
-        assert len(gone_receiver.requests) == 1
-
-    live(tmp_path, life)
+@lived
+async def test_splitting_a_batch_of_one_destination_resumes_no_other(house: House) -> None:
+    _, receiver = house.opens(concurrency=1, retry={"schedule": []})
+    paused, quiet = house.opens("paused")
+    gone, gone_receiver = house.opens("gone")
+    paused.halt()
+    gone_receiver.says(410)
+    event = Event(method="POST", url="http://crm/", headers=(), body=b"{}")
+    receiver.answer = lambda letter: Reply(status=503 if letter.count > 1 else 200)
+    house.put(content=batched([event, event, event], joint=LIST))
+    house.put(5, destination="paused")
+    house.put(5, destination="gone", key="k")
+    await house.passes(1)
+    assert await house.outbox.split(Selection(state=State.DEAD)) == 3
+    await house.passes(100)
+    assert receiver.ids == ["evt_1", "evt_1-1", "evt_1-2", "evt_1-3"]
+    assert paused.halted
+    assert quiet.requests == []
+    assert gone.disabled is not None
+    assert len(gone_receiver.requests) == 1
 
 
-def test_while_the_way_is_not_ready_nothing_is_sent(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        courier.allow(ready=False)
-        house.put(3)
-        await house.passes(1_000)
-        assert receiver.requests == []
-        assert courier.troubled
-        courier.allow(ready=True)
-        await house.passes(1)
-        assert house.ended("delivered") == 3
-        assert not courier.troubled
-
-    live(tmp_path, life)
+@lived
+async def test_while_the_way_is_not_ready_nothing_is_sent(house: House) -> None:
+    courier, receiver = house.opens()
+    courier.allow(ready=False)
+    house.put(3)
+    await house.passes(1_000)
+    assert receiver.requests == []
+    assert courier.troubled
+    courier.allow(ready=True)
+    await house.passes(1)
+    assert house.ended("delivered") == 3
+    assert not courier.troubled
 
 
 # Keys and priorities
 
 
-def test_a_key_goes_in_order_one_at_a_time_over_failures_and_no_other_waits_for_it(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(is_breaking=False)
-        receiver.answer = lambda letter: Reply(status=503 if letter.key == "bad" and letter.attempts < 3 else 200)
-        house.put(5, key="bad")
-        house.put(5, key="good")
-        await house.passes(4)
-        assert house.ended("delivered") == 5
-        await house.passes(400)
-        bad = [found.id for found in (each for _, each in receiver.requests) if found.key == "bad"]
-        assert bad == [f"evt_{n}" for n in range(1, 6) for _ in range(4)]
-
-    live(tmp_path, life)
+@lived
+async def test_a_key_goes_in_order_one_at_a_time_over_failures_and_no_other_waits_for_it(house: House) -> None:
+    _, receiver = house.opens(is_breaking=False)
+    receiver.answer = lambda letter: Reply(status=503 if letter.key == "bad" and letter.attempts < 3 else 200)
+    house.put(5, key="bad")
+    house.put(5, key="good")
+    await house.passes(4)
+    assert house.ended("delivered") == 5
+    await house.passes(400)
+    bad = [found.id for found in (each for _, each in receiver.requests) if found.key == "bad"]
+    assert bad == [f"evt_{n}" for n in range(1, 6) for _ in range(4)]
 
 
-def test_what_is_urgent_goes_before_what_came_first(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1)
-        courier.halt()
-        house.put(5)
-        house.put(5, priority=Priority.HIGH)
-        courier.resume()
-        await house.passes(10)
-        assert receiver.ids == [f"evt_{n}" for n in (6, 7, 8, 9, 10, 1, 2, 3, 4, 5)]
-
-    live(tmp_path, life)
+@lived
+async def test_what_is_urgent_goes_before_what_came_first(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    courier.halt()
+    house.put(5)
+    house.put(5, priority=Priority.HIGH)
+    courier.resume()
+    await house.passes(10)
+    assert receiver.ids == [f"evt_{n}" for n in (6, 7, 8, 9, 10, 1, 2, 3, 4, 5)]
 
 
 def test_a_new_key_does_not_wait_behind_a_backlog_on_disk(tmp_path: Path) -> None:
@@ -867,27 +809,61 @@ def test_a_new_key_does_not_wait_behind_a_backlog_on_disk(tmp_path: Path) -> Non
     live(tmp_path, life, backlog=backlog)
 
 
+# What people and newer letters take away
+
+
+@lived
+async def test_what_a_person_drops_is_not_sent_unless_it_is_under_way(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.takes_s(1)
+    house.put(400)
+    await house.passes(0.5)
+    assert courier.holds(1)
+    assert not courier.holds(400), "it is on disk only"
+    assert await house.outbox.drop(Selection(ids=("evt_1", "evt_2", "evt_400"))) == 2
+    assert not courier.holds(2)
+    await house.passes(500)
+    assert sorted(receiver.ids, key=lambda name: int(name[4:])) == ["evt_1", *(f"evt_{n}" for n in range(3, 400))]
+    assert (house.ended("delivered"), house.ended("dropped"), house.waiting) == (398, 2, 0)
+
+
+@lived
+async def test_only_the_newest_of_a_key_is_sent_where_only_that_is_kept(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    house.outbox.keep_latest(["hall"])
+    receiver.takes_s(1)
+    house.put(key="k")
+    await house.passes(0.5)
+    house.put(5, key="k")
+    await house.passes(10)
+    assert receiver.ids == ["evt_1", "evt_6"], "the first was under way"
+    assert house.ended("coalesced") == 4
+    courier.halt()
+    house.put(5, key="k")
+    courier.resume()
+    await house.passes(10)
+    assert receiver.ids[2:] == ["evt_11"]
+
+
 # Whole outages
 
 
-def test_a_receiver_that_is_down_for_days_is_tried_on_the_schedule_and_then_the_event_is_dead_with_all_of_it_noted(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens()
-        receiver.says(503)
-        house.put()
-        await house.passes(4 * 86_400)
-        assert receiver.times[:8] == pytest.approx([0, 5, 20, 65, 200, 605, 1_820, 5_420], abs=1)
-        assert receiver.times[-1] <= 3 * 86_400
-        assert receiver.times[-1] > 3 * 86_400 - 3_601
-        (dead,) = await house.stored(state=State.DEAD)
-        assert dead.attempts == len(receiver.requests)
-        assert 78 <= dead.attempts <= 96
-        attempts = await house.outbox.history(Past(event="evt_1", limit=1_000))
-        assert [attempt.number for attempt in attempts] == list(range(1, dead.attempts + 1))
-        assert [attempt.verdict for attempt in attempts] == [Verdict.RETRY] * (dead.attempts - 1) + [Verdict.DEAD]
-        assert [attempt.at - EPOCH_S for attempt in attempts] == pytest.approx(receiver.times, abs=0.1)
-
-    live(tmp_path, life)
+@lived
+async def test_a_receiver_that_is_down_for_days_is_tried_on_the_schedule_and_then_the_event_is_dead_with_all_of_it_noted(house: House) -> None:
+    _, receiver = house.opens()
+    receiver.says(503)
+    house.put()
+    await house.passes(4 * 86_400)
+    assert receiver.times[:8] == pytest.approx([0, 5, 20, 65, 200, 605, 1_820, 5_420], abs=1)
+    assert receiver.times[-1] <= 3 * 86_400
+    assert receiver.times[-1] > 3 * 86_400 - 3_601
+    (dead,) = await house.stored(state=State.DEAD)
+    assert dead.attempts == len(receiver.requests)
+    assert 78 <= dead.attempts <= 96
+    attempts = await house.outbox.history(Past(event="evt_1", limit=1_000))
+    assert [attempt.number for attempt in attempts] == list(range(1, dead.attempts + 1))
+    assert [attempt.verdict for attempt in attempts] == [Verdict.RETRY] * (dead.attempts - 1) + [Verdict.DEAD]
+    assert [attempt.at - EPOCH_S for attempt in attempts] == pytest.approx(receiver.times, abs=0.1)
 
 
 def test_after_an_outage_all_of_it_is_delivered_in_order_once_and_never_too_many_at_once(tmp_path: Path) -> None:
@@ -915,32 +891,28 @@ def test_after_an_outage_all_of_it_is_delivered_in_order_once_and_never_too_many
     live(tmp_path, life)
 
 
-def test_an_endpoint_that_fails_every_other_time_costs_little_more_than_two_attempts_and_loses_nothing(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens()
-        receiver.answer = lambda letter: Reply(status=503 if Random(f"{letter.id} {letter.attempts}").random() < 0.5 else 200)
-        house.put(400)
-        await house.passes(3 * 86_400)
-        assert house.ended("delivered") == 400
-        assert len(receiver.requests) / 400 <= 2.2
-
-    live(tmp_path, life)
+@lived
+async def test_an_endpoint_that_fails_every_other_time_costs_little_more_than_two_attempts_and_loses_nothing(house: House) -> None:
+    _, receiver = house.opens()
+    receiver.answer = lambda letter: Reply(status=503 if Random(f"{letter.id} {letter.attempts}").random() < 0.5 else 200)
+    house.put(400)
+    await house.passes(3 * 86_400)
+    assert house.ended("delivered") == 400
+    assert len(receiver.requests) / 400 <= 2.2
 
 
-def test_a_receiver_that_never_answers_holds_up_no_other_destination(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        _, hanging = house.opens("hanging")
-        _, receiver = house.opens()
-        hanging.takes_s(15)
-        hanging.answer = lambda letter: Reply(error="timeout", detail="no answer within 15 s")
-        house.put(500, destination="hanging")
-        for _ in range(100):
-            house.put()
-            await house.passes(1)
-        assert receiver.times == pytest.approx([n * 1.001 for n in range(100)], abs=0.01)
-        assert len(hanging.requests) <= 8 + 100 / (24 + 15) + 1
-
-    live(tmp_path, life)
+@lived
+async def test_a_receiver_that_never_answers_holds_up_no_other_destination(house: House) -> None:
+    _, hanging = house.opens("hanging")
+    _, receiver = house.opens()
+    hanging.takes_s(15)
+    hanging.answer = lambda letter: Reply(error="timeout", detail="no answer within 15 s")
+    house.put(500, destination="hanging")
+    for _ in range(100):
+        house.put()
+        await house.passes(1)
+    assert receiver.times == pytest.approx([n * 1.001 for n in range(100)], abs=0.01)
+    assert len(hanging.requests) <= 8 + 100 / (24 + 15) + 1
 
 
 # Poison, and what a delivery leads to
@@ -966,108 +938,96 @@ def test_a_poison_event_ends_itself_and_not_its_courier(tmp_path: Path, caplog: 
     assert any("poison" in record.message for record in caplog.records)
 
 
-def test_what_a_delivery_leads_to_comes_before_it_counts_as_delivered_and_follows_nothing_else(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(is_breaking=False)
-        followed: list[tuple[str, int | None, int]] = []
+@lived
+async def test_what_a_delivery_leads_to_comes_before_it_counts_as_delivered_and_follows_nothing_else(house: House) -> None:
+    courier, receiver = house.opens(is_breaking=False)
+    followed: list[tuple[str, int | None, int]] = []
 
-        async def follow(letter: Letter, reply: Reply) -> None:
-            await asyncio.sleep(1)
-            followed.append((letter.id, reply.status, house.ended("delivered")))
+    async def follow(letter: Letter, reply: Reply) -> None:
+        await asyncio.sleep(1)
+        followed.append((letter.id, reply.status, house.ended("delivered")))
 
-        courier.follow = follow
-        statuses = {"evt_1": 200, "evt_2": 400, "evt_3": 503}
-        receiver.answer = lambda letter: Reply(status=statuses[letter.id])
-        house.put(3)
-        await house.passes(2)
-        assert followed == [("evt_1", 200, 0)]
-        assert house.ended("delivered") == 1
-
-    live(tmp_path, life)
+    courier.follow = follow
+    statuses = {"evt_1": 200, "evt_2": 400, "evt_3": 503}
+    receiver.answer = lambda letter: Reply(status=statuses[letter.id])
+    house.put(3)
+    await house.passes(2)
+    assert followed == [("evt_1", 200, 0)]
+    assert house.ended("delivered") == 1
 
 
 # Expiry and the clock
 
 
 @pytest.mark.parametrize(("back_s", "is_sent"), [(0.0, True), (1.0, True), (3.0, False)])
-def test_a_command_whose_age_a_clock_that_went_back_can_not_tell_is_not_published(tmp_path: Path, back_s: float, is_sent: bool) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens("mqtt", lane=Lane.MQTT, is_breaking=False)
-        receiver.says(0)
-        courier.allow(ready=False)
-        house.put(expires_s=60, lane=Lane.MQTT, destination="mqtt", content=Command(topic="a", payload=b"", qos=1, retain=False))
-        house.wall_ahead_s -= back_s
-        courier.allow(ready=True)
-        await house.passes(0.5)
-        assert len(receiver.requests) == is_sent
-        assert house.ended("expired") == (not is_sent)
-
-    live(tmp_path, life)
+@lived
+async def test_a_command_whose_age_a_clock_that_went_back_can_not_tell_is_not_published(house: House, back_s: float, is_sent: bool) -> None:
+    courier, receiver = house.opens("mqtt", lane=Lane.MQTT, is_breaking=False)
+    receiver.says(0)
+    courier.allow(ready=False)
+    house.put(expires_s=60, lane=Lane.MQTT, destination="mqtt", content=Command(topic="a", payload=b"", qos=1, retain=False))
+    house.wall_ahead_s -= back_s
+    courier.allow(ready=True)
+    await house.passes(0.5)
+    assert len(receiver.requests) == is_sent
+    assert house.ended("expired") == (not is_sent)
 
 
 @pytest.mark.parametrize("jump_s", [-315_360_000.0, -86_400.0, 86_400.0])
-def test_a_clock_that_jumps_neither_hurries_nor_stops_what_rests(tmp_path: Path, jump_s: float) -> None:
-    async def life(house: House) -> None:
-        _, receiver = house.opens(is_breaking=False, retry={"schedule": ["1m"] * 20})
-        receiver.says(503)
-        house.put(5)
-        await house.passes(30)
-        house.wall_ahead_s += jump_s
-        await house.passes(29)
-        assert len(receiver.requests) == 5
-        await house.passes(3)
-        assert len(receiver.requests) == 10
-
-    live(tmp_path, life)
+@lived
+async def test_a_clock_that_jumps_neither_hurries_nor_stops_what_rests(house: House, jump_s: float) -> None:
+    _, receiver = house.opens(is_breaking=False, retry={"schedule": ["1m"] * 20})
+    receiver.says(503)
+    house.put(5)
+    await house.passes(30)
+    house.wall_ahead_s += jump_s
+    await house.passes(29)
+    assert len(receiver.requests) == 5
+    await house.passes(3)
+    assert len(receiver.requests) == 10
 
 
 # The end
 
 
-def test_it_ends_when_what_is_under_way_has_come_back(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=2)
-        receiver.takes_s(2)
-        house.put(10)
-        await house.passes(1)
-        courier.stop()
-        await asyncio.wait(house.tasks)
-        assert now() == pytest.approx(2, abs=0.1)
-        assert (len(receiver.requests), house.ended("delivered"), house.waiting) == (2, 2, 8)
-
-    live(tmp_path, life)
+@lived
+async def test_it_ends_when_what_is_under_way_has_come_back(house: House) -> None:
+    courier, receiver = house.opens(concurrency=2)
+    receiver.takes_s(2)
+    house.put(10)
+    await house.passes(1)
+    courier.stop()
+    await asyncio.wait(house.tasks)
+    assert now() == pytest.approx(2, abs=0.1)
+    assert (len(receiver.requests), house.ended("delivered"), house.waiting) == (2, 2, 8)
 
 
-def test_what_takes_too_long_then_is_let_go_and_waits_for_the_next_start(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens()
-        receiver.takes_s(1_000)
-        house.put(3)
-        await house.passes(1)
-        courier.stop()
-        await asyncio.wait(house.tasks)
-        assert now() == pytest.approx(1 + DRAIN_S, abs=0.1)
-        assert [(found.state, found.attempts) for found in await house.stored()] == [(State.WAITING, 0)] * 3
-
-    live(tmp_path, life)
+@lived
+async def test_what_takes_too_long_then_is_let_go_and_waits_for_the_next_start(house: House) -> None:
+    courier, receiver = house.opens()
+    receiver.takes_s(1_000)
+    house.put(3)
+    await house.passes(1)
+    courier.stop()
+    await asyncio.wait(house.tasks)
+    assert now() == pytest.approx(1 + DRAIN_S, abs=0.1)
+    assert [(found.state, found.attempts) for found in await house.stored()] == [(State.WAITING, 0)] * 3
 
 
 @pytest.mark.parametrize("state", ["breaker open", "paused", "idle", "rate", "retry-after"])
-def test_it_ends_at_once_whatever_it_waits_for(tmp_path: Path, state: str) -> None:
-    async def life(house: House) -> None:
-        courier, receiver = house.opens(concurrency=1, breaker={"failures": 1} if state == "breaker open" else None, rate=0.01 if state == "rate" else None)
-        if state == "paused":
-            courier.halt()
-        if state != "rate":
-            receiver.says(429, b"", **({"retry_after": "1000"} if state == "retry-after" else {}))
-        if state != "idle":
-            house.put(5)
-        await house.passes(4)
-        courier.stop()
-        await asyncio.wait(house.tasks)
-        assert now() == pytest.approx(4, abs=0.1)
-
-    live(tmp_path, life)
+@lived
+async def test_it_ends_at_once_whatever_it_waits_for(house: House, state: str) -> None:
+    courier, receiver = house.opens(concurrency=1, breaker={"failures": 1} if state == "breaker open" else None, rate=0.01 if state == "rate" else None)
+    if state == "paused":
+        courier.halt()
+    if state != "rate":
+        receiver.says(429, b"", **({"retry_after": "1000"} if state == "retry-after" else {}))
+    if state != "idle":
+        house.put(5)
+    await house.passes(4)
+    courier.stop()
+    await asyncio.wait(house.tasks)
+    assert now() == pytest.approx(4, abs=0.1)
 
 
 # What is told
@@ -1095,37 +1055,33 @@ def test_a_failure_that_goes_on_is_told_when_it_begins_and_at_each_power_of_two_
     assert len(told) == 4 + 2 + 2, "and the delivery"
 
 
-def test_attempts_are_on_disk_some_minutes_later_though_nothing_else_happens(tmp_path: Path) -> None:
+@lived
+async def test_attempts_are_on_disk_some_minutes_later_though_nothing_else_happens(house: House) -> None:
     """A power cut in a quiet night would take them along otherwise, though the ledger counts them."""
 
-    async def life(house: House) -> None:
-        _, receiver = house.opens()
-        house.put()
-        await house.passes(70)
-        house.put()
-        await house.passes(1)
-        receiver.says(503)
-        house.put()
-        await house.passes(1)
-        receiver.says(200)
-        await house.passes(1_000)
-        assert house.ended("delivered") == 3
-        assert [attempt.event for attempt in house.store.history(Past())] == ["evt_1", "evt_2", "evt_3", "evt_3"]
-
-    live(tmp_path, life)
+    _, receiver = house.opens()
+    house.put()
+    await house.passes(70)
+    house.put()
+    await house.passes(1)
+    receiver.says(503)
+    house.put()
+    await house.passes(1)
+    receiver.says(200)
+    await house.passes(1_000)
+    assert house.ended("delivered") == 3
+    assert [attempt.event for attempt in house.store.history(Past())] == ["evt_1", "evt_2", "evt_3", "evt_3"]
 
 
-def test_an_idle_bridge_writes_nothing(tmp_path: Path) -> None:
-    async def life(house: House) -> None:
-        house.opens(rate=1.0)
-        house.put(5)
-        await house.passes(600)
-        commits, turns = house.outbox.commits, skipping().turns
-        await house.passes(86_400)
-        assert house.outbox.commits == commits
-        assert skipping().turns - turns < 10, "and doesn't even wake"
-
-    live(tmp_path, life)
+@lived
+async def test_an_idle_bridge_writes_nothing(house: House) -> None:
+    house.opens(rate=1.0)
+    house.put(5)
+    await house.passes(600)
+    commits, turns = house.outbox.commits, skipping().turns
+    await house.passes(86_400)
+    assert house.outbox.commits == commits
+    assert skipping().turns - turns < 10, "and doesn't even wake"
 
 
 def test_a_window_full_of_large_bodies_is_read_once_and_not_all_the_time(tmp_path: Path) -> None:

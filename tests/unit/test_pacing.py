@@ -154,6 +154,12 @@ def test_one_failure_of_the_probe_opens_it_for_another_pause(u: float) -> None:
     assert allowed(again, now) == 0
 
 
+def test_a_failed_probe_opens_it_again_also_where_more_failures_are_allowed_by_now() -> None:
+    """As after a reload of the config, or a restart."""
+    again = failed(Breaker(failures=2, open_until=NOW), RULE, now=NOW + 1, u=0.0)
+    assert opened_until(again) == NOW + 31
+
+
 def test_a_success_of_the_probe_closes_it_and_the_count_starts_anew() -> None:
     breaker = tripped()
     now = opened_until(breaker) + 3
@@ -198,6 +204,9 @@ def test_success_after_success_does_not_begin_the_way_back_anew() -> None:
     breaker = back()
     for tenths in range(100):
         breaker = succeeded(breaker, now=NOW + tenths / 10)
+        if tenths % 10 == 0:
+            breaker = failed(breaker, RULE, now=NOW + tenths / 10, u=0.0)
+        assert allowed(breaker, NOW + tenths / 10) == allowed(back(), NOW + tenths / 10), "nor cut it short"
     assert allowed(breaker, NOW + RAMP_S) == 8
 
 

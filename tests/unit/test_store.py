@@ -194,6 +194,60 @@ def test_expired_letters_are_found(store: Store) -> None:
     assert [one.seq for one in store.expired(10.0)] == [1]
 
 
+# What is asked of it at a start, and by people
+
+
+def test_what_a_start_has_to_know_is_found(store: Store) -> None:
+    command = Command(topic="a", payload=b"", qos=1, retain=False)
+    put(
+        store,
+        letter(1, key="a"),
+        letter(2, key="a"),
+        letter(3, key="b", mapping="door"),
+        letter(4, key="a", state=State.HELD),
+        letter(5, key="a", state=State.DEAD),
+        letter(6, command, lane=Lane.MQTT, destination="mqtt", begun_at=6.5),
+        letter(7, command, lane=Lane.MQTT, destination="mqtt"),
+    )
+    assert [one.seq for one in store.held()] == [4]
+    assert [one.seq for one in store.begun()] == [6]
+    assert store.newest_waiting(["hall", "none"]) == [("hall", "crm", "a", 2), ("hall", "mqtt", "k", 7)]
+    assert store.oldest_waiting() == {(Lane.WEBHOOK, "crm"): 1.0, (Lane.MQTT, "mqtt"): 6.0}
+
+
+def test_what_waits_is_hastened_and_what_is_meant_is_dropped(store: Store) -> None:
+    put(store, letter(1, due_at=9.0, attempts=4), letter(2, state=State.DEAD, due_at=9.0), letter(3))
+    here = (Lane.WEBHOOK, "crm", "hall")
+    assert store.hasten([1, 2]) == {here: Sum(1, 1)}
+    assert [(one.due_at, one.attempts) for one in store.select(Selection())] == [(None, 0), (9.0, 0), (None, 0)]
+    assert store.drop([1, 2, 3, 4], State.WAITING) == {here: Sum(2, 2)}
+    assert store.drop([2], State.DEAD) == {here: Sum(1, 1)}
+    assert store.select(Selection()) == []
+
+
+def test_notes_memories_and_counts_are_kept(store: Store) -> None:
+    assert store.note("x") is None
+    first, second = ("hall", "key", "a"), ("hall", "topic", "b")
+    store.write(Changes(notes={"x": "1"}, memories={first: "old", second: "new"}, counts={"hall": {"in": 3, "dead": 1}}))
+    store.write(Changes(memories={first: "newer"}))
+    store.save_counts({"hall": {"in": 4}})
+    assert store.note("x") == "1"
+    assert list(store.memories().items()) == [(second, "new"), (first, "newer")], "what was learnt last at the end"
+    assert store.counts() == {"hall": {"in": 4, "dead": 1}}
+    store.write(Changes(memories={first: None}))
+    assert store.memories() == {second: "new"}
+
+
+def test_the_room_that_is_used_grows_and_comes_back(store: Store) -> None:
+    empty, most = store.pages()
+    put(store, letter(1, replace(EVENT, body=bytes(1 << 20))))
+    full, _ = store.pages()
+    store.write(Changes(gone={1}))
+    assert most == SIZE
+    assert full - empty >= 1 << 20
+    assert store.pages()[0] < full - (1 << 19)
+
+
 # The history
 
 
@@ -315,7 +369,7 @@ def test_the_events_of_a_batch_become_letters_of_their_own_in_order(store: Store
 
 def test_batches_are_numbered_in_order_of_receipt_and_the_dead_ones_are_told(store: Store) -> None:
     put(store, batch(1, 1, 2), batch(2, 3, 4, 5, state=State.DEAD, dead_at=5.0), batch(3, 6, 7, state=State.DEAD, mapping="door"), batch(4, 8, 9))
-    assert store.split({3, 2, 1}, 4, 50.0) == (7, {(Lane.WEBHOOK, "crm", "hall"): Sum(1, 3), (Lane.WEBHOOK, "crm", "door"): Sum(1, 2)})
+    assert store.split([3, 2, 1], 4, 50.0) == (7, {(Lane.WEBHOOK, "crm", "hall"): Sum(1, 3), (Lane.WEBHOOK, "crm", "door"): Sum(1, 2)})
     assert [one.id for one in store.select(Selection(after=4))] == ["evt_1-1", "evt_1-2", "evt_2-1", "evt_2-2", "evt_2-3", "evt_3-1", "evt_3-2"]
     assert [one.id for one in store.select(Selection(after=0, limit=1))] == ["evt_4"]
     assert store.dead_counts() == {}

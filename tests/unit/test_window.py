@@ -96,6 +96,18 @@ def test_dropped_letters_are_forgotten_but_for_those_in_flight() -> None:
     assert window.next(0.0) is None
 
 
+def test_a_letter_behind_another_rests_when_its_turn_comes() -> None:
+    window = Window(backlog=True)
+    answer(window, asked(window), letter(1), letter(2, due_at=100.0), letter(3))
+    (first,) = taken(window, 9)
+    window.done(first)
+    fetch = asked(window)
+    assert fetch.key == "k"
+    answer(window, fetch, letter(2, due_at=100.0), letter(3))
+    assert taken(window, 9) == []
+    assert window.next_at() == 100.0
+
+
 def test_what_rested_is_due_when_its_rest_is_over_whatever_the_disk_and_the_wall_s_clock_say() -> None:
     """The clock was set back meanwhile, by a day."""
     window = Window(backlog=False)
@@ -289,6 +301,16 @@ def test_keys_that_all_wake_at_once_are_not_all_taken_into_memory() -> None:
     assert held(window, keys * each) <= LETTERS + KEY_SHARE
 
 
+def test_a_loud_key_beside_a_backlog_comes_into_a_full_window_little_by_little() -> None:
+    window = backlogged()
+    for n in range(FRESH_KEYS):
+        assert not window.offer(letter(10_000 + n, f"new{n}"))
+        if (fetch := window.wish()) is not None:
+            assert fetch.key is not None
+            answer(window, fetch, *(letter(1_000 + n * KEY_SHARE + m, fetch.key) for m in range(fetch.limit)), exhausted=False)
+    assert held(window, 20_000) <= LETTERS + KEY_SHARE + FRESH_KEYS
+
+
 def test_large_bodies_beside_a_backlog_are_not_all_taken_into_memory() -> None:
     window, size = backlogged(), BYTES // 16
     for n in range(FRESH_KEYS):
@@ -452,7 +474,7 @@ class TheWindowAndItsDisk(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         if self.letters == LETTERS:  # a key's share is more than all of a small one
-            assert sum(self.window.holds(seq) for seq in range(1, getattr(self, "seq", 0) + 1)) <= LETTERS + KEY_SHARE
+            assert sum(self.window.holds(seq) for seq in range(1, getattr(self, "seq", 0) + 1)) <= LETTERS + KEY_SHARE + FRESH_KEYS
 
     def teardown(self) -> None:
         """In the end everything is delivered, each once, each key in order."""
