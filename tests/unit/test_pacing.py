@@ -98,6 +98,37 @@ def test_chance_makes_a_difference() -> None:
     assert opened_until(tripped(u=0.5)) == pytest.approx(NOW + 27)
 
 
+@pytest.mark.parametrize(
+    ("at_s", "opens"),
+    [
+        ([0, 1, 2, 3, 9.9], False),
+        ([0, 1, 2, 3, 10], True),
+        ([0, 0, 0, 0, 0, 0, 0], False),  # a burst that failed together is one failure, not many
+        ([0, 0, 0, 0, 0, 0, 10], True),
+        ([0, 20, 40, 60], False),  # long enough, but too few
+        ([0, 20, 40, 60, 80], True),
+    ],
+)
+def test_where_they_have_to_take_a_while_it_opens_when_there_were_enough_of_them_for_long_enough(at_s: list[float], opens: bool) -> None:
+    breaker = Breaker()
+    for after_s in at_s:
+        assert not breaker.is_open
+        breaker = failed(breaker, RULE, now=NOW + after_s, u=0.0, span_s=10.0)
+    assert breaker.is_open is opens
+
+
+def test_a_success_in_between_starts_that_while_anew() -> None:
+    breaker = failed(Breaker(), RULE, now=NOW, u=0.0, span_s=10.0)
+    breaker = succeeded(breaker, now=NOW + 9)
+    for _ in range(RULE.failures):
+        breaker = failed(breaker, RULE, now=NOW + 11, u=0.0, span_s=10.0)
+    assert not breaker.is_open
+
+
+def test_a_failed_probe_needs_no_while() -> None:
+    assert failed(Breaker(failures=5, open_until=NOW), RULE, now=NOW, u=0.0, span_s=10.0).open_until == NOW + 30
+
+
 # While it is open
 
 
