@@ -100,6 +100,8 @@ class Courier:
         self.disabled, self.halted, self._paused_until = None, False, 0.0
         self.breaker = Breaker(back_at=self._clock.monotonic()) if was_held else self.breaker
         if was_held:
+            for window in self._windows.values():
+                window.wake_all()
             self.on_change(self)
         self._wake.set()
 

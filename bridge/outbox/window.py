@@ -20,6 +20,7 @@ from bridge.model import Letter
 LETTERS = 256  # letters in memory per destination at least; enough to keep 64 in flight while the next are fetched
 BYTES = 4 << 20  # and their bodies
 KEY_SHARE = 64  # of the window, for one key: the others must have room
+FULL_SHARE = 2  # of one key, where the window is full: the one under way, and the next
 FRESH_KEYS = 32  # that are fetched beside a backlog of other keys, at once
 MAX_RESTING = 10_000  # keys that wait for their next attempt; beyond it nothing new is tried
 
@@ -238,7 +239,7 @@ class Window:
         if letter.seq in self._held:
             return
         line = self._lines.setdefault(letter.key, _Line())
-        if line.resting or line.beyond or len(line.queue) >= KEY_SHARE or (line.queue and self._bytes >= BYTES):
+        if line.resting or line.beyond or len(line.queue) >= (FULL_SHARE if self._full() else KEY_SHARE):
             line.beyond = max(line.beyond, letter.seq)
         elif letter.due_at is not None and letter.due_at > wall:
             line.beyond = letter.seq
