@@ -436,6 +436,7 @@ class TheWindowAndItsDisk(RuleBasedStateMachine):
         self.disk |= {seq: replace(row, due_at=None) for seq, row in self.dead.items()}
         self.revived |= set(self.dead)
         self.dead.clear()
+        self.woken |= set(self.disk)
         self.window.wake_all()
         self.window.rescan()
 
