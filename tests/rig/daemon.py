@@ -16,6 +16,7 @@ from tests.rig.wait import until
 SECRET = "whsec_" + "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE="
 COMMAND = [sys.executable, "-m", "bridge"]
 ROOT = Path(__file__).parents[2]
+OF_THE_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR")  # what stands here of the one that the tests run on; commands get their own
 
 
 class Daemon:
@@ -43,7 +44,7 @@ listen = "127.0.0.1:{self.admin_port}"
         )
         self.config.chmod(0o600)
         self.process: subprocess.Popen[bytes] | None = None
-        self.environment = {**os.environ, "STATE_DIRECTORY": str(directory), "PYTHONPATH": str(ROOT)}
+        self.environment = {name: value for name, value in os.environ.items() if name not in OF_THE_TERMINAL} | {"STATE_DIRECTORY": str(directory), "PYTHONPATH": str(ROOT)}
 
     @property
     def log(self) -> str:

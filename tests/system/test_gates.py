@@ -117,7 +117,7 @@ def test_what_comes_within_the_cooldown_is_coalesced_per_key_and_over_a_restart(
             says(sensor, contact=False)
             says(sensor, contact=False, topic="zigbee2mqtt/back/door")
             handled(bridge, "door", 3)
-            assert contacts(receiver) == [True, False]
+            assert sorted(contacts(receiver)) == [False, True]  # of two doors: keys have no order between them
             assert counted(bridge, "door", "coalesced") == 1
             bridge.stop()
             bridge.start()

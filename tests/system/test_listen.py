@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.rig.client import device
-from tests.rig.daemon import COMMAND, ROOT, SECRET, Daemon
+from tests.rig.daemon import COMMAND, OF_THE_TERMINAL, ROOT, SECRET, Daemon
 from tests.rig.misbehaving import Connection, Misbehaving
 from tests.rig.mosquitto import Mosquitto
 from tests.rig.ports import free_port
@@ -83,7 +83,7 @@ def listeners(broker: Mosquitto) -> int:
 
 def environment(directory: Path, **more: str) -> dict[str, str]:
     directory.mkdir(exist_ok=True)
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MQTTHOOK_")}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MQTTHOOK_") and name not in OF_THE_TERMINAL}
     return {**plain, "PYTHONPATH": str(ROOT), "TZ": "UTC", "PYTHONWARNINGS": "error", **more}
 
 
@@ -426,7 +426,7 @@ def on_terminal(broker: Mosquitto, directory: Path, *arguments: str, columns: in
     """Return what the command writes to a terminal of that width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    variables = {name: value for name, value in environment(directory, MQTTHOOK_MQTT__URL=broker.url, TERM="xterm").items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    variables = environment(directory, MQTTHOOK_MQTT__URL=broker.url, TERM="xterm")
     run = subprocess.Popen([*COMMAND, "listen", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, cwd=directory, env=variables)
     os.close(theirs)
     written = b""

@@ -215,7 +215,6 @@ def test_no_payload_adds_a_field_to_a_form_or_ends_one(value: str, several: list
         (Shape(json=Structure.parse({"a": "{{ payload }}"})), "this can't be written as JSON"),
         (Shape(json=Structure.parse("{{ 1e308 * 10 }}")), "this can't be written as JSON"),
     ],
-    ids=str,
 )
 def test_what_cant_be_written_so_is_an_error(shape: Shape, words: str) -> None:
     occasion = Occasion(message=message(b"\xff"), mapping="m", captures={}, id="evt_1", wall=AT)
@@ -233,7 +232,6 @@ def test_what_cant_be_written_so_is_an_error(shape: Shape, words: str) -> None:
         (Shape(text=Text("x")), TEXT),
         (Shape(form=Form.parse({"a": 1})), FORM),
     ],
-    ids=str,
 )
 def test_each_form_has_its_content_type(shape: Shape, kind: str) -> None:
     occasion = Occasion(message=message(b"1"), mapping="m", captures={}, id="evt_1", wall=AT)
@@ -299,7 +297,6 @@ def test_what_is_no_batch_is_one_event() -> None:
         (Shape(form=Form.parse({"a": 1})), None),
         (Shape(format="raw"), None),
     ],
-    ids=str,
 )
 def test_several_bodies_are_one_where_the_form_knows_how(shape: Shape, joint: str | None) -> None:
     assert joint_of(shape) == joint

@@ -534,7 +534,6 @@ def test_a_message_that_ends_as_a_dead_letter_was_handled_too() -> None:
         ({"debounce": "1s"}, set()),
         ({"retained": "changed", "on_change": "payload"}, {KEY, TOPIC}),
     ],
-    ids=str,
 )
 def test_only_what_a_gate_needs_is_remembered(keys: dict[str, Any], kinds: set[str]) -> None:
     assert {place[1] for place in House(mapping(**keys)).says(b"1").learnt} == kinds

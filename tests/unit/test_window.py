@@ -391,7 +391,8 @@ class TheWindowAndItsDisk(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_newer_one_takes_its_place(self, data: st.DataObject) -> None:
         old = self.disk[data.draw(st.sampled_from(sorted(self.disk)))]
-        is_flying = self.in_flight.get(old.key) == old
+        flying = self.in_flight.get(old.key)
+        is_flying = flying is not None and flying.seq == old.seq
         assert self.window.withdraw(old.key, old.seq) is not is_flying
         if not is_flying:
             del self.disk[old.seq]
