@@ -27,6 +27,9 @@ class Queue(Protocol):
     async def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that are meant."""
 
+    async def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
+        """Return how they fall into parts of *size*: of each its last number, and how many they are."""
+
     async def retry(self, wanted: Selection) -> int:
         """Let them be tried now; return how many."""
 
@@ -109,6 +112,7 @@ class ControlSide:
             ("GET", "/status"): self._status,
             ("POST", "/queue/list"): self._list,
             ("POST", "/queue/show"): self._show,
+            ("POST", "/queue/parts"): self._parts,
             ("POST", "/queue/retry"): self._retry,
             ("POST", "/queue/drop"): self._drop,
             ("POST", "/queue/split"): self._split,
@@ -138,6 +142,11 @@ class ControlSide:
 
     async def _show(self, request: Request) -> Response:
         return json_response(200, [letter_document(letter) for letter in await self._watched.queue.select(selection(_asked(request)))])
+
+    async def _parts(self, request: Request) -> Response:
+        asked = _asked(request)
+        size = int(asked.pop("size"))
+        return json_response(200, await self._watched.queue.parts(selection(asked), size))
 
     async def _retry(self, request: Request) -> Response:
         return json_response(200, {"count": await self._watched.queue.retry(selection(_asked(request)))})

@@ -23,6 +23,7 @@ from bridge.rules.outbound import Destination
 from bridge.rules.units import duration_text, seconds
 
 DEFAULT_LIMIT = 50
+PART = 1_000  # letters in one transaction of retry, drop, split and move: events that come meanwhile wait a part of a second
 PAGE = 200  # letters in one answer of the daemon; with bodies of 256 KiB the most that a letter has, 50 MB
 
 
@@ -216,7 +217,8 @@ def move(ids: tuple[str, ...], to: str, everything: bool, config: str | None, as
 
 def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str, more: dict[str, Any] | None = None) -> None:
     _named(ids, action, everything=everything, asked=asked)
-    count = _asked(config, action, asked | ({"ids": ids} if ids else {}) | (more or {}))["count"]
+    parts = [{"ids": ids}] if ids else _parts(config, asked)
+    count = sum(_asked(config, action, part | (more or {}))["count"] for part in parts)
     if as_json:
         print_json({"count": count})
     else:
@@ -225,6 +227,27 @@ def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: b
         what = "batch" if action == "split" else "letter"
         complain(f"there is no {what} {ids[0]!r} here; `mqtthook queue list` shows what there is")
         click.get_current_context().exit(1)
+
+
+def _parts(config: str | None, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is asked for part by part, and show a person who watches how far it is. What comes meanwhile is not meant."""
+    parts = _asked(config, "parts", asked | {"size": PART})
+    after = 0
+    with _bar(sum(size for _, size in parts)) as move_on:
+        for until, size in parts:
+            yield asked | {"after": after, "until": until}
+            after = until
+            move_on(size)
+
+
+@contextmanager
+def _bar(length: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that moves a progress bar on; it does nothing where nobody would see it, or would see it for a moment only."""
+    if length <= PART or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, show_pos=True, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def _named(ids: tuple[str, ...], action: str, *, everything: bool, asked: dict[str, Any]) -> None:
@@ -249,13 +272,14 @@ def _asked(config: str | None, action: str, asked: dict[str, Any]) -> Any:
 def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
     path = settings.outbox(state())
     if not path.exists():
-        return [] if action in ("list", "show") else {"count": 0}
+        return [] if action in ("list", "show", "parts") else {"count": 0}
     desk = Desk(path, settings.store, wall=time.time)
-    to = asked.pop("to", "")
+    to, size = asked.pop("to", ""), asked.pop("size", PART)
     wanted = selection(asked)
     actions: dict[str, Callable[[], Any]] = {
         "list": lambda: [letter_summary(letter) for letter in desk.select(wanted)],
         "show": lambda: [letter_document(letter) for letter in desk.select(wanted)],
+        "parts": lambda: desk.parts(wanted, size),
         "retry": lambda: {"count": desk.retry(wanted)},
         "drop": lambda: {"count": desk.drop(wanted)},
         "split": lambda: {"count": desk.split(wanted)},

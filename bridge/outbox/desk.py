@@ -29,6 +29,10 @@ class Desk:
         """Return the letters that are meant, oldest first."""
         return self._store.select(wanted)
 
+    def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
+        """Return how they fall into parts of *size*: of each its last number, and how many they are."""
+        return self._store.parts(wanted, size)
+
     def retry(self, wanted: Selection) -> int:
         """Let them be due when the daemon starts, dead ones as if they came now; return how many."""
         numbers = self._store.numbers(wanted)

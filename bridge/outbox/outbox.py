@@ -366,6 +366,11 @@ class Outbox:
         await self.flush()
         return await self._journal.on_thread(self._store.select, wanted)
 
+    async def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
+        """Return how the letters that a person means fall into parts of *size*: of each its last number, and how many they are."""
+        await self.flush()
+        return await self._journal.on_thread(self._store.parts, wanted, size)
+
     async def retry(self, wanted: Selection) -> int:
         """Let the letters that a person means be tried now, dead ones as if they came now; return how many."""
         await self.flush()

@@ -10,7 +10,8 @@ from bridge.model import State
 class Selection:
     """Which letters a person means: every filter that is set has to agree.
 
-    `before` is about when it came, `since` about when it died or, if it lives, came; `after` is a number.
+    `before` is about when it came, `since` about when it died or, if it lives, came; `after` (not with it) and
+    `until` (with it) are numbers.
     """
 
     ids: tuple[str, ...] = ()
@@ -22,6 +23,7 @@ class Selection:
     before: float | None = None
     since: float | None = None
     after: int | None = None
+    until: int | None = None
     limit: int | None = None
 
     def where(self) -> tuple[str, list[Any]]:
@@ -40,6 +42,8 @@ class Selection:
             tests.append(("coalesce(dead_at, created_at) >= ?", [self.since]))
         if self.after is not None:
             tests.append(("seq > ?", [self.after]))
+        if self.until is not None:
+            tests.append(("seq <= ?", [self.until]))
         return " AND ".join(text for text, _ in tests) or "TRUE", [value for _, values in tests for value in values]
 
 

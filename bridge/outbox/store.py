@@ -217,6 +217,17 @@ class Store:
         rows = self._db.execute(f"SELECT seq FROM letter WHERE {where} ORDER BY seq LIMIT ?", (*values, -1 if wanted.limit is None else wanted.limit))
         return [seq for (seq,) in rows]
 
+    def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
+        """Return how the letters that a person means fall into parts of *size*: of each its last number, and how many they are."""
+        where, values = wanted.where()
+        found: list[tuple[int, int]] = []
+        for (seq,) in self._db.execute(f"SELECT seq FROM letter WHERE {where} ORDER BY seq", values):
+            if found and found[-1][1] < size:
+                found[-1] = (seq, found[-1][1] + 1)
+            else:
+                found.append((seq, 1))
+        return found
+
     def revive(self, numbers: list[int], now: float) -> Tally:
         """Let dead letters wait again as if they came now; return how many of each place and mapping.
 

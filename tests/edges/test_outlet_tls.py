@@ -1,5 +1,6 @@
 """The outlet's TLS: whom it trusts, who it is, and what it says of a certificate that it refuses."""
 
+import asyncio
 import json
 import os
 import ssl
@@ -15,7 +16,7 @@ import pytest
 from bridge.edges.outlet import Outlet
 from bridge.model import Reply
 from tests.rig.certificates import certificate
-from tests.rig.misbehaving import OK, Misbehaving, answers, answers_anything, never_speaks
+from tests.rig.misbehaving import OK, Misbehaving, answers, answers_anything, answers_once, never_speaks
 from tests.rig.sending import PATH, SECRETS, SHORT_S, access, event, run, seconds, sent
 
 
@@ -104,6 +105,27 @@ def test_a_certificate_that_can_not_be_trusted_gets_not_one_byte(servers: dict[s
 def test_a_servers_own_certificate_can_be_named_instead_of_an_authority(servers: dict[str, Misbehaving], files: Path, name: str) -> None:
     [reply] = sent(event(servers[name].url), tls=tls(files, ca=f"{name}.pem"))
     assert reply.status == 200
+
+
+def test_a_certificate_that_expires_meanwhile_is_refused_from_then_on_and_a_new_one_needs_no_restart(files: Path) -> None:
+    certificate(files, "ending", by="authority", ends_in_days=3 / 86_400)
+    context = asking(files, "ending")
+
+    async def work(server: Misbehaving) -> list[Reply]:
+        async with Outlet() as outlet:
+            channel = outlet.channel(access(tls=tls(files, ca="authority.pem")))
+            replies = [await channel.send(event(server.url), ())]
+            while replies[-1].status == 200:
+                await asyncio.sleep(0.05)
+                replies.append(await channel.send(event(server.url), ()))
+            certificate(files, "ending", by="authority")
+            context.load_cert_chain(files / "ending.pem", files / "ending.key")
+            return [replies[0], replies[-1], await channel.send(event(server.url), ())]
+
+    with Misbehaving(answers_once(OK), tls=context) as server:
+        good, ended, renewed = run(work(server))
+    assert (good.status, renewed.status) == (200, 200)
+    assert (ended.error, ended.detail) == ("tls", CAN_NOT_BE_TRUSTED + TOLD["expired"])
 
 
 def test_a_certificate_is_not_checked_where_that_is_written_out(files: Path) -> None:

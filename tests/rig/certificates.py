@@ -48,7 +48,7 @@ def make_authority(directory: Path, *, name: str = "localhost", days: int = 2) -
     return Authority(ca, cert, key)
 
 
-def certificate(directory: Path, name: str, *, host: str = "localhost", by: str | None = None, begins_in_days: int = -1, ends_in_days: int = 2) -> None:
+def certificate(directory: Path, name: str, *, host: str = "localhost", by: str | None = None, begins_in_days: float = -1, ends_in_days: float = 2) -> None:
     """Make NAME.key and NAME.pem for *host*, in *directory*; signed by the one of the name *by*, else by itself."""
     key, request, config = (directory / f"{name}.{kind}" for kind in ("key", "csr", "cnf"))
     config.write_text(CONFIG.format(directory=directory, host=host, authority="FALSE" if by else "TRUE"))
@@ -59,7 +59,7 @@ def certificate(directory: Path, name: str, *, host: str = "localhost", by: str 
     _openssl("ca", "-batch", "-notext", "-config", config, "-in", request, "-out", directory / f"{name}.pem", *dates, *signer)
 
 
-def _date(in_days: int) -> str:
+def _date(in_days: float) -> str:
     return (datetime.now(UTC) + timedelta(days=in_days)).strftime("%Y%m%d%H%M%SZ")
 
 

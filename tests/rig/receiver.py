@@ -62,6 +62,7 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # its headers and its body are two writes: the second would wait 40 ms for an acknowledgement
 
             def handle_one_request(self) -> None:
                 try:

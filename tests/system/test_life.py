@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bridge.model import Event, Lane, Letter, State
+from bridge.outbox.store import Changes, Store
 from tests.rig.client import device
 from tests.rig.daemon import COMMAND, SECRET, Daemon, ledger_adds_up, request
 from tests.rig.mosquitto import Mosquitto
@@ -147,6 +151,34 @@ def test_the_queue_is_handled_while_it_runs_and_while_it_does_not(tmp_path: Path
             bridge.command("queue", "drop", "evt_nobody", code=1)
             bridge.command("queue", "retry", code=2)
             bridge.command("queue", "drop", "evt_x", "--all", code=2)
+
+
+def test_a_large_queue_is_handled_part_by_part_and_a_person_sees_how_far_it_is(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=events(receiver))
+        content = Event(method="POST", url=receiver.url, headers=(), body=b"{}")
+        dead = Letter(id="", lane=Lane.WEBHOOK, mapping="hall", destination="hall", key="k", content=content, created_at=1.0, state=State.DEAD, dead_at=2.0)
+        store = Store.open(bridge.directory / "outbox.db", max_size=64 << 20)
+        store.write(Changes(letters={n: replace(dead, seq=n, id=f"evt_{n}", key=f"k{n % 50}") for n in range(1, 5_001)}))
+        store.close()
+        assert bridge.json("queue", "drop", "--dead", "--key", "k0") == {"count": 100}
+        shown = on_terminal(bridge, "queue", "drop", "--older", "1h", "--key", "k1", "--dead")
+        assert shown == "100 letters dropped\n", "no bar for what takes a moment"
+        with bridge:
+            shown = on_terminal(bridge, "queue", "retry", "--all", "--dead")
+            assert "1000/4800" in shown
+            assert shown.endswith("4800 letters to be tried now\n")
+            until(lambda: len({received.id for received in receiver.accepted}) == 4_800, "all of them", within=60)
+            assert len(receiver.accepted) == 4_800
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 0, "nothing to wait")
+            assert ledger_adds_up(bridge.metrics(), "hall")
+
+
+def on_terminal(bridge: Daemon, *arguments: str) -> str:
+    """Return what a command writes to a terminal, without what only colours it or moves the cursor."""
+    line = " ".join([*COMMAND, *arguments, "--config", str(bridge.config)])
+    run = subprocess.run(["script", "-qec", line, "/dev/null"], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=bridge.environment, cwd=bridge.directory, timeout=60, check=True)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", run.stdout).replace("\r\n", "\n")
 
 
 def test_retry_now_does_not_wait_for_the_schedule(tmp_path: Path, broker: Mosquitto) -> None:

@@ -148,6 +148,8 @@ def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
         (Selection(after=3), []),
         (Selection(after=0, limit=2), [1, 2]),
         (Selection(after=2, limit=2), [3]),
+        (Selection(until=2), [1, 2]),
+        (Selection(after=1, until=2), [2]),
         (Selection(ids=("evt_1", "evt_3"), after=1), [3]),
         (Selection(ids=("evt_3", "evt_1")), [1, 3]),
     ],
@@ -156,6 +158,23 @@ def test_a_selection_finds_what_a_person_means(store: Store, wanted: Selection, 
     put(store, letter(1), letter(2, state=State.DEAD, reason="status 400", dead_at=7.0), letter(3, mapping="door"))
     assert [one.seq for one in store.select(wanted)] == found
     assert store.numbers(wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "parts"),
+    [
+        (Selection(mapping="nobody"), 2, []),
+        (Selection(), 2, [(2, 2), (4, 2), (5, 1)]),
+        (Selection(), 5, [(5, 5)]),
+        (Selection(), 1_000, [(5, 5)]),
+        (Selection(state=State.DEAD), 1, [(2, 1), (4, 1)]),
+        (Selection(state=State.DEAD), 2, [(4, 2)]),
+        (Selection(after=2, until=4), 1, [(3, 1), (4, 1)]),
+    ],
+)
+def test_a_selection_falls_into_parts_that_hold_all_of_it(store: Store, wanted: Selection, size: int, parts: list[tuple[int, int]]) -> None:
+    put(store, *(letter(n, state=State.DEAD if n % 2 == 0 else State.WAITING) for n in range(1, 6)))
+    assert store.parts(wanted, size) == parts
 
 
 def test_a_revived_event_waits_as_if_it_came_now_and_a_command_still_expires(store: Store) -> None:
