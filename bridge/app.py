@@ -25,9 +25,11 @@ from bridge.edges.apprise import Notifier
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
-from bridge.errors import BridgeError, ListenError, RenderError, StoreFull
+from bridge.errors import BridgeError, ListenError, RenderError
 from bridge.model import Command, Event, Lane, Letter, Message, Outcome, Reply
+from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Clock, Courier
+from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
@@ -37,20 +39,22 @@ from bridge.outbox.selection import Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules import notices
+from bridge.rules.devices import filter_of
 from bridge.rules.events import event_for, readdressed
 from bridge.rules.ids import RANDOM_BYTES, ulid
+from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Destination, Routes
 from bridge.rules.pacing import SPAN_S, Breaker, Pace
 from bridge.rules.replies import account
-from bridge.rules.retry import judge, judge_publish
+from bridge.rules.retry import judge
 from bridge.rules.signing import sign
 from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.rules.topics import Filter
 from bridge.watch.alerts import Alert, Told, alert_letter, alerts, destination_status, queue_status
 from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
 
 logger = logging.getLogger(__name__)
 
-COMMANDS_AT_ONCE = 16  # below the 20 that a broker lets a client have under way
 CONTROL_BODY = 64 * 1024  # bytes that the command line may send
 FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
 WATCH_EVERY_S = 10.0
@@ -68,16 +72,16 @@ class Bridge:
         self.outbox = Outbox(store, settings.store, monotonic=CLOCK.monotonic, wall=CLOCK.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
         self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=CLOCK, new_id=lambda: _new_id("evt"))
-        self._storms = Storms(self._gatekeeper.now)
+        self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         self._replies = ReplyIntake(self.outbox, self._routes, wall=CLOCK.wall)
         self._messages = MessageIntake(
-            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=lambda: _new_id("evt"), is_pressed=lambda: self._broker.pressed
+            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=lambda: _new_id("evt"), is_pressed=lambda: self._broker.pressed, hear=self._devices.hear
         )
-        self._requests = RequestIntake(self.outbox, self._hooks, clock=CLOCK, new_id=lambda: _new_id("cmd"), is_connected=lambda: self._broker.connected)
+        self._requests = RequestIntake(self.outbox, self._hooks, self._devices, clock=CLOCK, new_id=lambda: _new_id("cmd"), is_connected=lambda: self._broker.connected)
         self.outbox.keep_latest([route.mapping for route in self._routes.all if route.rule.keep == "latest"])
-        self._broker = Broker(settings.mqtt, _wanted(self._routes), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        self._broker = Broker(settings.mqtt, _wanted(self._routes, self._hooks), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
         self._couriers = {name: self._webhook_courier(name, destination) for name, destination in settings.destinations().items()}
-        self._commands = self._command_courier()
+        self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=CLOCK).courier()
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
 
@@ -211,34 +215,6 @@ class Bridge:
             left_s = min(max(noted["open_until"] - CLOCK.wall(), 0.0), pause_s)
             courier.breaker = Breaker(failures=noted["failures"], open_until=CLOCK.monotonic() + left_s)
             courier.failures = noted["failures"]
-
-    def _command_courier(self) -> Courier:
-        one_by_one = asyncio.Lock()  # what waited goes singly: a crash then leaves one in doubt at most, not as many as go at once
-
-        async def published(letter: Letter) -> Reply:
-            assert isinstance(letter.content, Command)
-            left_s = None if letter.expires_at is None else letter.expires_at - CLOCK.wall()
-            if left_s is not None and left_s <= 0:
-                return Reply(error="expired", detail="it expired before it could be published")
-            self._storms.published(letter.content.topic)
-            return await self._broker.publish(letter.content, expires_s=left_s)
-
-        async def send(letter: Letter) -> Reply:
-            if letter.begun_at is not None:
-                return await published(letter)
-            async with one_by_one:
-                try:
-                    await self.outbox.begin(letter)
-                except StoreFull as exc:
-                    return Reply(error="away", detail=str(exc))
-                return await published(letter)
-
-        def judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:
-            return judge_publish(reply)
-
-        courier = Courier(Lane.MQTT, "mqtt", outbox=self.outbox, clock=CLOCK, send=send, judge=judged, pace=Pace(concurrency=COMMANDS_AT_ONCE))
-        courier.allow(ready=False)
-        return courier
 
     def _event_of(self, letter: Letter) -> Event:
         """Return a letter's event; one that could not be rendered when it came is rendered now."""
@@ -416,9 +392,11 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _wanted(routes: Routes) -> dict[str, Subscription]:
-    """Return what to subscribe to for the mappings."""
-    return subscriptions((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
+def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
+    """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
+    mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
+    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True)) for hook in hooks.all for topic in hook.rule.listens_to)
+    return subscriptions((*mappings, *devices))
 
 
 def _listening(what: str, address: str) -> socket.socket:

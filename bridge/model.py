@@ -55,6 +55,7 @@ class Message:
     qos: int = 0
     retained: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
+    correlation: bytes | None = None
     received_at: float
 
 
@@ -77,13 +78,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One MQTT publish to a device; `hop` names the mappings and hooks that led to it, oldest first."""
+    """One MQTT publish to a device; `hop` names the mappings and hooks that led to it, oldest first.
+
+    `then` are those that follow it, of a request that makes several.
+    """
 
     topic: str
     payload: bytes
     qos: int
     retain: bool
     hop: str = ""
+    then: tuple["Command", ...] = ()
 
 
 Content = Event | Command | Message
@@ -137,7 +142,8 @@ class Reply:
     """What came back from one attempt: a status, or the reason why there is none.
 
     `status` is HTTP's, or MQTT's reason code. `error` is a short class ("timeout", "dns") and
-    `detail` a sentence; both are None when an answer came.
+    `detail` a sentence; both are None when an answer came. `confirmed` is what came of waiting for a device's own word,
+    which is the body then; None where it wasn't waited for.
     """
 
     status: int | None = None
@@ -146,6 +152,7 @@ class Reply:
     error: str | None = None
     detail: str | None = None
     took_s: float = 0.0
+    confirmed: bool | None = None
 
 
 class Verdict(StrEnum):

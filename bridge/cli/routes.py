@@ -128,7 +128,7 @@ def _inbound(name: str, hook: Inbound, counts: Counts) -> dict[str, Any]:
         "methods": list(hook.methods),
         "path": f"/{hook.pattern(name).text}",
         "verify": hook.verify.scheme,
-        "topic": hook.topic.text,
+        "topic": ", ".join(publish.topic.text for publish in hook.publishes),
         "when": _plain(hook.when),
         "counts": counts.get(name),
     }

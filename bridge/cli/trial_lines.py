@@ -29,7 +29,8 @@ def _entry_lines(entry: dict[str, Any]) -> list[str]:
     if "publish" in entry:
         publish = entry["publish"]
         how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"
-        return [*lines, f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}"]
+        then = [line for one in entry.get("then", ()) for line in (f"      then to {one['topic']}", f"      {one['payload']}")]
+        return [*lines, f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}", *then]
     request = entry["request"]
     lines.append(f"      {request['method']} {request['url']}")
     lines += [f"      {header}: {value}" for header, value in request["headers"].items()]

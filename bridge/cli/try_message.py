@@ -180,11 +180,11 @@ def _published(hook: Hook, body: bytes) -> dict[str, Any]:
     captures = {name: name for name in hook.pattern.captures}
     path = "/" + "/".join(captures[capture] if capture else level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
     request = Request(path=path, query="", headers={}, body=body, received_at=time.time())
-    command = command_for(hook, names_of(hook, request), body)
+    command = command_for(hook, names_of(hook, request, id="cmd_dry_run"), body)
     if command is None:
         return {"reason": f"`when` is false: {hook.rule.when.text if hook.rule.when else ''}"}
-    payload = command.payload.decode("utf-8", "replace")
-    return {"publish": {"topic": command.topic, "payload": payload, "qos": command.qos, "retain": command.retain, "expires_s": hook.rule.expires}}
+    first, *then = ({"topic": one.topic, "payload": one.payload.decode("utf-8", "replace"), "qos": one.qos, "retain": one.retain} for one in (command, *command.then))
+    return {"publish": first | {"expires_s": hook.rule.expires}} | ({"then": then} if then else {})
 
 
 def _why_not(rule: Outbound, topic: str) -> str:

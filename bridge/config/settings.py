@@ -18,7 +18,7 @@ from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
-from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.inbound import Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
@@ -76,6 +76,11 @@ class Settings(Slice):
         yield from self._secret_problems()
         yield from self._destination_problems()
         yield from self._name_problems()
+        if self.mqtt.share is not None:
+            for name, hook in self.inbound.items():
+                if hook.listens_to:
+                    key = "confirm" if hook.confirm is not None else "available"
+                    yield ("inbound", name, key), "it can't be used with mqtt.share: what the device says may go to another bridge of the group"
 
     def service_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what is wrong with the URLs for Apprise. It is imported for that, which takes a while, but only where there is one."""
@@ -93,16 +98,20 @@ class Settings(Slice):
                 yield (*path, "tls", "verify"), "the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"
             elif sender.tls != TlsSettings() and sender.url is not None and sender.url.text.lower().startswith("http:"):
                 yield (*path, "tls"), "it changes nothing: the URL begins with http://"
-        for name, rule in self.inbound.items():
-            if rule.verify.scheme == "none":
-                yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
-            if rule.retain:
-                yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
-
+        yield from self._hook_warnings()
         yield from self._loop_warnings()
+
+    def _hook_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for name, rule in self.inbound.items():
+            if rule.verify.scheme == "none":
+                yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
+            if rule.retains:
+                yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
+            if risk := unguarded(rule):
+                yield ("inbound", name, "verify"), risk
 
     def _loop_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield each way on which what goes out may come back."""
@@ -118,9 +127,9 @@ class Settings(Slice):
             if rule.enabled:
                 urls = [to.url.text for to in self._destinations_of(name, rule).values() if to.url is not None]
                 hooks = tuple(hook for url in urls for hook in own_hooks(url, listen=self.http.listen, paths=paths))
-                yield Place(name=name, kind="outbound", filters=rule.topic, hooks=hooks, topic=rule.reply.topic.text if rule.reply else None)
+                yield Place(name=name, kind="outbound", filters=rule.topic, hooks=hooks, topics=(rule.reply.topic.text,) if rule.reply else ())
         for name in paths:
-            yield Place(name=name, kind="inbound", topic=self.inbound[name].topic.text)
+            yield Place(name=name, kind="inbound", topics=tuple(publish.topic.text for publish in self.inbound[name].publishes))
 
     def _destinations_of(self, name: str, rule: Outbound) -> dict[str, Destination]:
         return {to: self.destination[to] for to in rule.to} if rule.to else {name: rule}

@@ -5,19 +5,22 @@ Both ways end in the outbox before anything is acknowledged or answered, and bot
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bridge.errors import HookError, SignatureError, StoreFull
 from bridge.model import Answer, Command, Message, Result
 from bridge.outbox.courier import Clock
+from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.storms import Storms
 from bridge.rules.answers import Response, json_response, problem
+from bridge.rules.devices import Expectation, is_away
 from bridge.rules.events import Fate, Weighed, fates_of, letter_of
-from bridge.rules.inbound import Hook, Hooks, Request, command_for, hop_of, names_of, queued
+from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, expectation_of, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
 from bridge.rules.signing import Evidence, verify
@@ -42,18 +45,23 @@ class Counters:
 class MessageIntake:
     """Takes in what the broker sends."""
 
-    def __init__(self, outbox: Outbox, gatekeeper: Gatekeeper, routes: Routes, *, storms: Storms, new_id: Callable[[], str], is_pressed: Callable[[], bool]) -> None:
-        """Prepare it; *is_pressed* tells when the broker has given us so much unacknowledged that it may soon give no more."""
+    def __init__(
+        self, outbox: Outbox, gatekeeper: Gatekeeper, routes: Routes, *, storms: Storms, new_id: Callable[[], str], is_pressed: Callable[[], bool], hear: Callable[[Message], bool]
+    ) -> None:
+        """Prepare it; *is_pressed* tells when the broker has given us so much unacknowledged that it may soon give no more.
+
+        *hear* is what listens to devices for the hooks; it tells if it wanted the message.
+        """
         self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
-        self._new_id, self._is_pressed = new_id, is_pressed
+        self._new_id, self._is_pressed, self._hear = new_id, is_pressed, hear
         self.counters = Counters()
 
     def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
         """Give a message to every mapping that takes its topic; the receipt is settled when all of that is safe."""
         self.counters.received += 1
-        routes = self.routes.of(message.topic)
+        heard, routes = self._hear(message), self.routes.of(message.topic)
         if not routes:
-            self.counters.unmatched += 1
+            self.counters.unmatched += not heard
             return
         for route in routes:
             self._take_for(route, message, receipt, mark)
@@ -111,8 +119,8 @@ class MessageIntake:
 class RequestIntake:
     """Takes in what is posted to the hooks."""
 
-    def __init__(self, outbox: Outbox, hooks: Hooks, *, clock: Clock, new_id: Callable[[], str], is_connected: Callable[[], bool]) -> None:
-        self._outbox, self.hooks, self._clock, self._new_id = outbox, hooks, clock, new_id
+    def __init__(self, outbox: Outbox, hooks: Hooks, devices: Devices, *, clock: Clock, new_id: Callable[[], str], is_connected: Callable[[], bool]) -> None:
+        self._outbox, self.hooks, self._devices, self._clock, self._new_id = outbox, hooks, devices, clock, new_id
         self._is_connected = is_connected
         self.counters = Counters()
 
@@ -133,7 +141,11 @@ class RequestIntake:
     async def _command(self, hook: Hook, request: Request, sender_id: str | None) -> Response:
         id = sender_id or self._new_id()
         try:
-            command = command_for(hook, names_of(hook, request), request.body, hop=hop_of(hook, request))
+            names = names_of(hook, request, id=id)
+            command = command_for(hook, names, request.body, hop=hop_of(hook, request))
+            expected = expectation_of(hook, names, id=id)
+            if command is not None:
+                await self._expect_there(hook, names, id)
         except HookError as exc:
             self._outbox.passed(hook.name, Result.DROPPED)
             logger.warning("refused hook=%s id=%s status=%d reason=%r", hook.name, id, exc.status, exc.detail)
@@ -141,14 +153,24 @@ class RequestIntake:
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
             return json_response(200, {"id": id, "status": "filtered"})
-        return _written(await self._submitted(hook, command, id))
+        return _written(await self._submitted(hook, command, id, expected))
 
-    async def _submitted(self, hook: Hook, command: Command, id: str) -> Answer:
-        begun = hook.rule.answer == "published" and self._is_connected()
+    async def _expect_there(self, hook: Hook, names: Mapping[str, Any], id: str) -> None:
+        """Raise HookError 409 where the device says that it is away, unless this is a repetition: that gets the first answer."""
+        topic = availability_topic(hook, names)
+        if hook.rule.available is None or topic is None or not is_away(hook.rule.available, self._devices.last_word(topic), names):
+            return
+        if not await self._outbox.has_answered(hook.name, id):
+            raise HookError(409, "the device says that it is offline")
+
+    async def _submitted(self, hook: Hook, command: Command, id: str, expected: Expectation | None) -> Answer:
+        begun = hook.rule.answer != "accepted" and self._is_connected()
         letter = letter_of_command(hook, command, id=id, now=self._clock.wall(), begun=begun)
+        wait_s = ANSWER_S if expected is None else ANSWER_S + expected.rule.timeout
         try:
-            async with asyncio.timeout(ANSWER_S):
-                answer, repeated = await self._outbox.submit(letter, queued(id))
+            with self._devices.expecting(expected if begun else None):
+                async with asyncio.timeout(wait_s):
+                    answer, repeated = await self._outbox.submit(letter, queued(id))
         except TimeoutError:
             return queued(id)  # it is safe, and goes out when the broker is back, or expires
         except StoreFull as exc:

@@ -98,6 +98,7 @@ def written(memory: Memory) -> str:
     known: dict[str, Any] = {name: value for name, value in asdict(memory).items() if value is not None and value is not False}
     if memory.last is not None:
         known["last"] |= {"payload": base64.b64encode(memory.last.payload).decode()}
+        del known["last"]["correlation"]  # only whoever waited for an answer asks for it
     return json.dumps(known)
 
 

@@ -222,6 +222,10 @@ class Outbox:
             if coming.done():
                 self._answers.pop(name, None)
 
+    async def has_answered(self, hook: str, id: str) -> bool:
+        """Return True if a hook has met this id before, or is at it now; False if it never has."""
+        return (hook, id) in self._answers or await self._journal.on_thread(self._store.answered, hook, id) is not None
+
     async def begin(self, letter: Letter) -> None:
         """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
         await self._journal.begin(letter, self._wall())

@@ -1,5 +1,6 @@
 """Rows: how a letter lies in the outbox file, and is read from it, also as an earlier version wrote it."""
 
+import base64
 import json
 from typing import Any
 
@@ -53,10 +54,16 @@ def sealed(content: Content) -> tuple[str, bytes]:
     match content:
         case Event(method=method, url=url, headers=headers, body=body, topic=topic, parts=parts, joint=joint):
             return json.dumps({"event": [method, url, headers, topic, parts, joint]}), body
-        case Command(topic=topic, payload=payload, qos=qos, retain=retain, hop=hop):
-            return json.dumps({"command": [topic, qos, retain, hop]}), payload
+        case Command(topic=topic, payload=payload, qos=qos, retain=retain, hop=hop, then=then):
+            more = [[one.topic, one.qos, one.retain, base64.b64encode(one.payload).decode()] for one in then]
+            return json.dumps({"command": [topic, qos, retain, hop, more]}), payload
         case Message(topic=topic, payload=payload, qos=qos, retained=retained, properties=properties, received_at=at):
             return json.dumps({"message": [topic, qos, retained, dict(properties), at]}), payload
+
+
+def _further(sealed: tuple[str, int, bool, str], hop: str) -> Command:
+    topic, qos, retain, payload = sealed
+    return Command(topic=topic, payload=base64.b64decode(payload), qos=qos, retain=retain, hop=hop)
 
 
 def opened(envelope: str, body: bytes) -> Content:
@@ -68,7 +75,8 @@ def opened(envelope: str, body: bytes) -> Content:
         pairs = tuple((name, value) for name, value in headers)
         return Event(method=method, url=url, headers=pairs, body=body, topic=topic, parts=tuple(parts), joint=joint)
     if kind == "command":
-        topic, qos, retain, *hop = rest
-        return Command(topic=topic, payload=body, qos=qos, retain=retain, hop=hop[0] if hop else "")
+        written = dict(zip(("topic", "qos", "retain", "hop", "then"), rest, strict=False))  # earlier versions wrote three values, or four
+        hop = written.get("hop", "")
+        return Command(**written | {"payload": body, "then": tuple(_further(one, hop) for one in written.get("then", ()))})
     topic, qos, retained, properties, at = rest
     return Message(topic=topic, payload=body, qos=qos, retained=retained, properties=properties, received_at=at)

@@ -37,8 +37,9 @@ def _content(letter: Letter) -> dict[str, Any]:
     match letter.content:
         case Event(method=method, url=url, headers=headers, body=body):
             return {"method": method, "url": url, "headers": dict(headers), **_shown("body", body)}
-        case Command(topic=topic, payload=payload, qos=qos, retain=retain):
-            return {"topic": topic, "qos": qos, "retain": retain, **_shown("payload", payload)}
+        case Command(topic=topic, payload=payload, qos=qos, retain=retain, then=then):
+            further = [{"topic": one.topic, "qos": one.qos, "retain": one.retain, **_shown("payload", one.payload)} for one in then]
+            return {"topic": topic, "qos": qos, "retain": retain, **_shown("payload", payload)} | ({"then": further} if further else {})
         case Message(topic=topic, payload=payload, qos=qos, retained=retained):
             return {"not_rendered": True, "topic": topic, "qos": qos, "retained": retained, **_shown("payload", payload)}
 

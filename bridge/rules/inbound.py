@@ -3,8 +3,10 @@
 Pure. By the time these are asked, the request is verified and its body is whole and bounded.
 """
 
+import base64
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -12,20 +14,32 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
-from bridge.rules.expressions import Expression, Text, TopicText, unknown_names
-from bridge.rules.loops import HOP, loop_in, onward
+from bridge.rules.devices import SAID, Available, Confirm, Expectation
+from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
+from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
 from bridge.rules.payloads import decoded, moment, strict_json, timestamp
+from bridge.rules.publishes import Publish, Qos
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import Verification, Verify, keys
 from bridge.rules.structures import Structure
-from bridge.rules.topics import Filter, FilterTree, level_problem, topic_problem
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
+from bridge.rules.topics import Filter, FilterTree, level_problem
+from bridge.rules.units import Duration, Secrets, Slice, one_or_more
 
 NAMES = ("body", "headers", "query", "hook", "received_at", "now")
+ID = "id"  # the request's own; a capture of that name is meant instead, as in /hooks/lamps/{id}
 
 _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
+TOKENS = frozenset({"none", "bearer", "basic", "header", "query", "gitlab"})  # schemes that sign neither the body nor the time
+
+# What guards a house, or can burn it down, as people name its topics; a "clock" and "delegate" are none of it.
+_GUARDS = re.compile(
+    r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
+)
+
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
+MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip to the broker before the answer
+MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
 
 
 class Inbound(Slice):
@@ -34,33 +48,83 @@ class Inbound(Slice):
     path: str | None = None
     verify: Verify
     secret: Secrets = ()
-    topic: TopicText
+    topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
-    when: Expression | None = None
-    qos: Annotated[Literal[0, 1], BeforeValidator(whole)] = 1
+    qos: Qos = 1
     retain: bool = False
+    publish: Annotated[tuple[Publish, ...], Field(max_length=MAX_PUBLISHES)] = ()
+    topics: tuple[Filter, ...] = ()
+    when: Expression | None = None
+    available: Available | None = None
+    confirm: Confirm | None = None
     methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
-    answer: Literal["published", "accepted"] = "published"
+    answer: Literal["published", "accepted", "confirmed"] = "published"
     enabled: bool = True
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Inbound":
-        if self.json_body is not None and self.text is not None:
-            raise ValueError("expected one of `json` and `text`")
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
-        captures = set(self.pattern("x").captures)
-        if clash := captures & set(NAMES):
-            raise ValueError(f"path: the capture {{{min(clash)}}} has the name of something else, choose another")
-        own = {"topic": self.topic, "json": self.json_body, "text": self.text, "when": self.when}
-        for field, source in own.items():
-            if source is not None and (problem := unknown_names(source.names, {*NAMES, *captures})):
-                raise ValueError(f"{field}: {problem}")
-        if self.topic.names == set() and (problem := topic_problem(self.topic.text)):
-            raise ValueError(f"topic: nothing can be published to {self.topic.text!r}: {problem}")
+        self._check_what_is_published()
+        self._check_the_device()
+        self._check_names()
         return self
+
+    def _check_what_is_published(self) -> None:
+        if (self.topic is None) == (not self.publish):
+            raise ValueError("expected one of `topic` and `publish`: what is published")
+        if self.publish and (stray := self.model_fields_set & {"json_body", "text", "qos", "retain"}):
+            raise ValueError(f"{min(stray).removesuffix('_body')}: with `publish` it stands in each of its tables")
+        for publish in self.publishes:
+            publish.check()
+            if not publish.topic.names and self.topics and not self.may_publish(publish.topic.text):
+                raise ValueError(f"topics: {publish.topic.text!r} is none of them")
+
+    def _check_the_device(self) -> None:
+        if self.confirm is None and self.answer == "confirmed":
+            raise ValueError('answer: "confirmed" needs `confirm`: where the device answers, as in confirm = { topic = "zigbee2mqtt/hall", when = "payload.state == \'ON\'" }')
+        if self.confirm is not None and "answer" in self.model_fields_set and self.answer != "confirmed":
+            raise ValueError(f'answer: {self.answer!r} does not wait for the device: remove `answer`, or `confirm`')
+
+    def _check_names(self) -> None:
+        captures = set(self.pattern("x").captures)
+        own = {*NAMES, *(SAID if self.confirm or self.available else ())}
+        if clash := captures & own:
+            raise ValueError(f"path: the capture {{{min(clash)}}} has the name of something else, choose another")
+        known = {*NAMES, ID, *captures}
+        sources: dict[str, tuple[Source | Structure | None, set[str]]] = {"when": (self.when, known)}
+        for n, publish in enumerate(self.publishes):
+            before = f"publish.{n}." if self.publish else ""
+            sources |= {f"{before}{key}": (source, known) for key, source in publish.sources.items()}
+        for key, rule in (("available", self.available), ("confirm", self.confirm)):
+            if rule is not None:
+                sources |= {f"{key}.topic": (rule.topic, known), f"{key}.when": (rule.when, {*known, *SAID})}
+        for key, (source, names) in sources.items():
+            if source is not None and (problem := unknown_names(source.names, names)):
+                raise ValueError(f"{key}: {problem}")
+
+    @property
+    def publishes(self) -> tuple[Publish, ...]:
+        """Return what is published, one after the other."""
+        if self.topic is None:
+            return self.publish
+        return (Publish.model_construct(topic=self.topic, json_body=self.json_body, text=self.text, qos=self.qos, retain=self.retain),)
+
+    @property
+    def retains(self) -> bool:
+        """Return True if any of its publishes is retained, False if none is."""
+        return any(publish.retain for publish in self.publishes)
+
+    @property
+    def listens_to(self) -> tuple[TopicText, ...]:
+        """Return the topics at which it wants to hear its device."""
+        return tuple(rule.topic for rule in (self.available, self.confirm) if rule is not None)
+
+    def may_publish(self, topic: str) -> bool:
+        """Return True if `topics`, where it is written, lets it publish to a topic; False if not."""
+        return not self.topics or any(filter.takes(tuple(topic.split("/"))) for filter in self.topics)
 
     def pattern(self, name: str) -> Filter:
         """Return the path it listens on, a level for each segment."""
@@ -123,7 +187,7 @@ def segments(raw_path: str) -> tuple[str, ...]:
         raise HookError(400, "the path is not UTF-8") from exc
 
 
-def names_of(hook: Hook, request: Request) -> dict[str, Any]:
+def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
     """Return the names that the hook's expressions see; raise HookError 400 where the request can't be read."""
     levels = segments(request.path)
     captures = hook.pattern.captured(levels) or {}
@@ -136,6 +200,7 @@ def names_of(hook: Hook, request: Request) -> dict[str, Any]:
         "headers": {name: ", ".join(values) for name, values in request.headers.items()},
         "query": _form(request.query),
         "hook": hook.name,
+        ID: id,
         "received_at": timestamp(request.received_at),
         "now": moment(request.received_at),
         **captures,
@@ -172,13 +237,30 @@ def command_for(hook: Hook, names: Mapping[str, Any], body: bytes, *, hop: str =
     except RenderError:
         return None
     try:
-        topic = rule.topic.render(names)
-        payload = _payload(rule, names, body)
-    except (RenderError, UnicodeEncodeError) as exc:
+        first, *then = (publish.command(names, body, hop=hop) for publish in rule.publishes)
+    except RenderError as exc:
         raise HookError(422, f"the request doesn't fit the mapping: {exc}") from exc
-    if problem := topic_problem(topic):
-        raise HookError(422, f"nothing can be published to this topic: {problem}")
-    return Command(topic=topic, payload=payload, qos=rule.qos, retain=rule.retain, hop=hop)
+    if not all(rule.may_publish(command.topic) for command in (first, *then)):
+        raise HookError(403, "this hook may not publish to that topic")
+    return replace(first, then=tuple(then))
+
+
+def availability_topic(hook: Hook, names: Mapping[str, Any]) -> str | None:
+    """Return the topic at which the device of a request says that it is there, None where that isn't asked; raise HookError 422."""
+    return None if hook.rule.available is None else _device_topic(hook.rule.available.topic, names)
+
+
+def expectation_of(hook: Hook, names: Mapping[str, Any], *, id: str) -> Expectation | None:
+    """Return what the device of a request is waited for to say, None where it isn't waited for; raise HookError 422."""
+    rule = hook.rule.confirm
+    return None if rule is None else Expectation(id=id, topic=_device_topic(rule.topic, names), rule=rule, names=names)
+
+
+def _device_topic(topic: TopicText, names: Mapping[str, Any]) -> str:
+    try:
+        return topic.render(names)
+    except RenderError as exc:
+        raise HookError(422, f"the request doesn't fit the mapping: {exc}") from exc
 
 
 def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool) -> Letter:
@@ -196,6 +278,19 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
     )
 
 
+def unguarded(rule: Inbound) -> str | None:
+    """Return why a hook may let a stranger at what guards the house, None where its requests are signed or it reaches no such thing."""
+    if rule.verify.scheme not in TOKENS:
+        return None
+    remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
+    for publish in rule.publishes:
+        if _GUARDS.search(" ".join(publish.topic.text.split("/"))):
+            return f"{publish.topic.text!r} looks like a lock, a garage door, an alarm or the like, and {remedy}"
+        if not rule.topics and any_level_is_open(publish.topic.text):
+            return f"{publish.topic.text!r} may become the topic of any device, a lock's too, and {remedy}; or write in `topics` what it may be"
+    return None
+
+
 def queued(id: str) -> Answer:
     """Return the answer to a command that is safe and waits."""
     return Answer(status=202, document={"id": id, "status": "queued"})
@@ -205,6 +300,10 @@ def answer_for(id: str, outcome: Outcome) -> Answer:
     """Return the answer to a command whose publishing came to *outcome*."""
     status = None if outcome.reply is None else outcome.reply.status
     match outcome.verdict:
+        case Verdict.DELIVERED if outcome.reply is not None and outcome.reply.confirmed is not None:
+            if not outcome.reply.confirmed:
+                return Answer(status=504, document={"id": id, "detail": outcome.reason})
+            return Answer(status=200, document={"id": id, "status": "confirmed", "reply": _shown(outcome.reply.body)})
         case Verdict.DELIVERED:
             heard = {} if status != NO_SUBSCRIBERS else {"heard": False}
             return Answer(status=200, document={"id": id, "status": "published", **heard})
@@ -216,10 +315,12 @@ def answer_for(id: str, outcome: Outcome) -> Answer:
             return Answer(status=403 if status == NOT_AUTHORIZED else 502, document={"id": id, "detail": outcome.reason})
 
 
-def _payload(rule: Inbound, names: Mapping[str, Any], body: bytes) -> bytes:
-    if rule.json_body is not None:
-        return rule.json_body.render(names)
-    return body if rule.text is None else rule.text.render(names).encode()
+def _shown(payload: bytes) -> Any:
+    """Return a device's answer as JSON can carry it; None where it is too large to be passed on."""
+    if len(payload) > MAX_REPLY:
+        return None
+    value = decoded(payload, "auto")
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _form(text: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ def loop_in(text: str | None, name: str) -> str | None:
 class Place:
     """A mapping or a hook as the lint sees it: what it takes, and what it leads to.
 
-    A mapping takes `filters` and may post to `hooks` of this bridge; a hook publishes to `topic`, as a mapping with a
+    A mapping takes `filters` and may post to `hooks` of this bridge; a hook publishes to `topics`, as a mapping with a
     reply does.
     """
 
@@ -75,7 +75,7 @@ class Place:
     kind: str
     filters: tuple[Filter, ...] = ()
     hooks: tuple[str, ...] = ()
-    topic: str | None = None
+    topics: tuple[str, ...] = ()
 
 
 def loops(places: Iterable[Place]) -> list[tuple[Place, ...]]:
@@ -85,7 +85,7 @@ def loops(places: Iterable[Place]) -> list[tuple[Place, ...]]:
     for place in known.values():
         for filter in place.filters:
             taking.add(filter.levels, place)
-    after = {place.name: _after(place, known, taking) for place in known.values() if place.hooks or place.topic is not None}
+    after = {place.name: _after(place, known, taking) for place in known.values() if place.hooks or place.topics}
     found: dict[frozenset[str], tuple[Place, ...]] = {}
     for name in after:
         if way := _way_back(known[name], after):
@@ -97,7 +97,21 @@ def overlaps(filter: Filter, topic: str) -> bool:
     """Return True if a topic written as *topic*, templates and all, may be one that *filter* takes, False if it never is."""
     tree: FilterTree[Filter] = FilterTree()
     tree.add(filter.levels, filter)
-    return bool(tree.meeting(_levels_of(topic)))
+    return bool(tree.meeting(levels_of(topic)))
+
+
+def levels_of(topic: str) -> tuple[str, ...]:
+    """Return the levels of a topic that a template makes: a value is any one level, and behind a block all is possible."""
+    plain = _COMMENT.sub("", topic)
+    before, block, _ = plain.partition("{%")
+    levels = ["+" if "\0" in level else level for level in _VALUE.sub("\0", before).split("/")]
+    return tuple(levels) if not block else (*levels[:-1], "#")
+
+
+def any_level_is_open(topic: str) -> bool:
+    """Return True if a level of a template's topic is nothing but a value, or whatever a block makes of it; False if each is bound by what is written."""
+    plain = _VALUE.sub("", _COMMENT.sub("", topic))
+    return "{%" in plain or "" in plain.split("/")
 
 
 def own_hooks(url: str, *, listen: str, paths: Mapping[str, Filter]) -> tuple[str, ...]:
@@ -136,17 +150,9 @@ def _way_back(start: Place, after: Mapping[str, list[Place]]) -> tuple[Place, ..
 def _after(place: Place, known: Mapping[str, Place], taking: FilterTree[Place]) -> list[Place]:
     """Return where a place leads to: the hooks that it posts to, and what takes the topics that it, or its device, publishes to."""
     found = {name: known[name] for name in place.hooks if name in known}
-    for topic in () if place.topic is None else (place.topic, *state_topics(place.topic)):
-        found |= {other.name: other for other in taking.meeting(_levels_of(topic))}
+    for topic in (one for own in place.topics for one in (own, *state_topics(own))):
+        found |= {other.name: other for other in taking.meeting(levels_of(topic))}
     return list(found.values())
-
-
-def _levels_of(topic: str) -> tuple[str, ...]:
-    """Return the levels of a topic that a template makes: a value is any one level, and behind a block all is possible."""
-    plain = _COMMENT.sub("", topic)
-    before, block, _ = plain.partition("{%")
-    levels = ["+" if "\0" in level else level for level in _VALUE.sub("\0", before).split("/")]
-    return tuple(levels) if not block else (*levels[:-1], "#")
 
 
 def _may_meet(pattern: Filter, levels: tuple[str, ...]) -> bool:

@@ -5,41 +5,34 @@ It can never trigger the mapping that it came of.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import model_validator
 
 from bridge.errors import RenderError
 from bridge.model import Command, Lane, Letter, Reply
-from bridge.rules.expressions import Expression, Text, TopicText
+from bridge.rules.expressions import Expression
 from bridge.rules.payloads import moment
+from bridge.rules.publishes import Publish
 from bridge.rules.responses import response_of
-from bridge.rules.structures import Structure
-from bridge.rules.topics import Filter, topic_problem
-from bridge.rules.units import Duration, Slice, whole
+from bridge.rules.topics import Filter
+from bridge.rules.units import Duration
 
 NAMES = ("response", "topic", "levels", "now")
 
 EXPIRES_S = 60.0  # as a hook's command: a light that goes on a minute late frightens somebody
 
 
-class ReplyRule(Slice):
+class ReplyRule(Publish):
     """`reply` of an `[outbound.NAME]`: what is published of the receiver's answer, and when."""
 
-    topic: TopicText
-    json_body: Structure | None = Field(default=None, alias="json")
-    text: Text | None = None
-    qos: Annotated[Literal[0, 1], BeforeValidator(whole)] = 1
-    retain: bool = False
     when: Expression | None = None
     expires: Duration = EXPIRES_S
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "ReplyRule":
-        if (self.json_body is None) == (self.text is None):
+    def _says_something(self) -> "ReplyRule":
+        if self.json_body is None and self.text is None:
             raise ValueError("expected one of `json` and `text`: what is published")
-        if self.topic.names == set() and (problem := topic_problem(self.topic.text)):
-            raise ValueError(f"topic: nothing can be published to {self.topic.text!r}: {problem}")
         return self
 
 
@@ -55,13 +48,10 @@ def command_for(rule: ReplyRule, names: Mapping[str, Any], *, filters: Sequence[
     """
     if not _is_wanted(rule, names):
         return None
-    topic = rule.topic.render(names)
-    if problem := topic_problem(topic):
-        raise RenderError(f"nothing can be published to this topic: {problem}")
-    if any(filter.takes(tuple(topic.split("/"))) for filter in filters):
-        raise RenderError(f"a loop: {topic!r} is a topic that the mapping itself takes")
-    payload = rule.json_body.render(names) if rule.json_body is not None else _encoded(rule.text, names)
-    return Command(topic=topic, payload=payload, qos=rule.qos, retain=rule.retain, hop=hop)
+    command = rule.command(names, b"", hop=hop)
+    if any(filter.takes(tuple(command.topic.split("/"))) for filter in filters):
+        raise RenderError(f"a loop: {command.topic!r} is a topic that the mapping itself takes")
+    return command
 
 
 def letter_of(event: Letter, rule: ReplyRule, command: Command, *, now: float) -> Letter:
@@ -88,11 +78,3 @@ def _is_wanted(rule: ReplyRule, names: Mapping[str, Any]) -> bool:
         return rule.when is None or rule.when.holds(names)
     except RenderError:  # a condition that can't be told counts as false
         return False
-
-
-def _encoded(text: Text | None, names: Mapping[str, Any]) -> bytes:
-    assert text is not None, "checked when the settings were read"
-    try:
-        return text.render(names).encode()
-    except UnicodeEncodeError as exc:
-        raise RenderError(f"the text can't be sent as UTF-8: {exc.reason}") from exc

@@ -122,12 +122,16 @@ def judge_publish(reply: Reply) -> Outcome:
     | "away": surely not sent             | retry, once the broker is back                                |
     | "expired": not sent                 | expired                                                       |
     | "doubt": sent, and no PUBACK came   | dead: a repeat could move the device twice                    |
+
+    A device that did not confirm changes nothing of that: it was told.
     """
     if reply.status is None:
         verdict = {"away": Verdict.RETRY, "expired": Verdict.EXPIRED}.get(str(reply.error), Verdict.DEAD)
         return Outcome(verdict=verdict, reason=f"{reply.error}: {reply.detail}", delay_s=AWAY_S, reply=reply)
     if reply.status >= FAILURE:
         return Outcome(verdict=Verdict.DEAD, reason=f"the broker refuses it: {reply.detail or hex(reply.status)}", reply=reply)
+    if reply.confirmed is not None:
+        return Outcome(verdict=Verdict.DELIVERED, reason="confirmed by the device" if reply.confirmed else f"published, but {reply.detail}", reply=reply)
     reason = "published, but nobody is subscribed" if reply.status == NO_SUBSCRIBERS else "published"
     return Outcome(verdict=Verdict.DELIVERED, reason=reason, reply=reply)
 

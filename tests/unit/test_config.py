@@ -618,6 +618,7 @@ path = "/light/{{room}}"
 verify = "bearer"
 secret = "0123456789"
 topic = "zigbee2mqtt/{{{{ room }}}}/set"
+topics = ["zigbee2mqtt/+/set"]
 """
     return load(written(text), {"OTHER": OTHER})
 

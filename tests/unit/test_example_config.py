@@ -17,6 +17,7 @@ from bridge.config.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SWITCHED_OFF = re.compile(r"^# (?=\[[a-z.\-]+\]|[a-z_]+ = )", re.MULTILINE)
+SHARED = re.compile(r"^share = .*$", re.MULTILINE)  # it doesn't go with hooks that listen to their devices; tests/unit/test_config.py has it
 SECRET = "whsec_" + "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE="
 SERVICE = "json://localhost"
 
@@ -27,7 +28,7 @@ def switched_on(text: str) -> str:
 
 def loaded(text: str, directory: Path) -> Loaded:
     path = directory / "config.toml"
-    path.write_text(text)
+    path.write_text(SHARED.sub("", text))
     path.chmod(0o600)
     return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET) | dict.fromkeys(re.findall(r'apprise = "env:([A-Z_]+)"', text), SERVICE))
 
@@ -57,7 +58,7 @@ def shown(model: type[BaseModel], table: dict[str, Any]) -> Iterator[tuple[type[
         yield model, key
         for inner in models_in(field.annotation):
             named = getattr(field.annotation, "__origin__", None) is dict
-            for value in table[key].values() if named else [table[key]]:
+            for value in table[key].values() if named else table[key] if isinstance(table[key], list) else [table[key]]:
                 if isinstance(value, dict):
                     yield from shown(inner, value)
 

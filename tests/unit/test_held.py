@@ -80,7 +80,7 @@ class House:
         routes = Routes([route(mapping(topic="door/+", **self.keys))])
         self.gatekeeper = Gatekeeper(self.outbox, routes, clock=clock, new_id=self._new_id)
         storms = Storms(self.gatekeeper.now)
-        self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10)
+        self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10, hear=lambda _: False)
         self.outbox.keep_latest([NAME] if self.keys.get("keep") == "latest" else [])
         self.desk = Desk()
         if self.outbox.register(Lane.WEBHOOK, NAME, self.desk):

@@ -15,6 +15,7 @@ from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answe
 from bridge.rules.topics import topic_problem
 
 AT = 1_764_000_000.0
+ID = "cmd_1"
 
 
 def rule(**keys: Any) -> Inbound:
@@ -32,7 +33,7 @@ def request(body: bytes = b'{"state":"on"}', *, path: str = "/hooks/hall-light",
 
 
 def command(met: Hook, came: Request) -> Command | None:
-    return command_for(met, names_of(met, came), came.body)
+    return command_for(met, names_of(met, came, id=ID), came.body)
 
 
 # Finding the hook
@@ -92,12 +93,13 @@ def test_a_path_that_is_not_utf_8_is_unreadable(path: str) -> None:
 def test_a_hooks_expressions_see_the_products_names() -> None:
     met = hook("light", path="/light/{room}")
     came = Request(path="/light/k%C3%BCche", query="on=1&name=a%20b&on=2&empty=", headers={"content-type": ("application/json",), "x-a": ("1", "2")}, body=b'{"state":"on"}', received_at=AT)
-    names = names_of(met, came)
+    names = names_of(met, came, id=ID)
     assert names.pop("now")().timestamp() == AT
     assert names == {
         "body": {"state": "on"},
         "headers": {"content-type": "application/json", "x-a": "1, 2"},
         "query": {"on": "2", "name": "a b", "empty": ""},
+        "id": ID,
         "hook": "light",
         "received_at": "2025-11-24T16:00:00.000Z",
         "room": "küche",
@@ -106,7 +108,7 @@ def test_a_hooks_expressions_see_the_products_names() -> None:
 
 @pytest.mark.parametrize(("path", "rest"), [("/light/a/b", "a/b"), ("/light/a", "a"), ("/light", "")])
 def test_the_rest_of_a_path_is_text_with_its_slashes(path: str, rest: str) -> None:
-    assert names_of(hook(path="/light/{all...}"), request(path=path))["all"] == rest
+    assert names_of(hook(path="/light/{all...}"), request(path=path), id=ID)["all"] == rest
 
 
 @pytest.mark.parametrize(
@@ -125,14 +127,14 @@ def test_the_rest_of_a_path_is_text_with_its_slashes(path: str, rest: str) -> No
 def test_a_captured_level_that_is_none_makes_a_request_unreadable(path: str, words: str) -> None:
     """The product: a captured level may hold any printable UTF-8 but `/ + #`."""
     with pytest.raises(HookError, match=re.escape(words)) as caught:
-        names_of(hook(path="/light/{room}"), request(path=path))
+        names_of(hook(path="/light/{room}"), request(path=path), id=ID)
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("path", ["/light/a//b", "/light/a/", "/light/a/%23", "/light/a%2Fb"])
 def test_each_level_of_a_rest_has_to_be_one(path: str) -> None:
     with pytest.raises(HookError, match="a part of the path can't be used"):
-        names_of(hook(path="/light/{all...}"), request(path=path))
+        names_of(hook(path="/light/{all...}"), request(path=path), id=ID)
 
 
 # Bodies
@@ -172,7 +174,7 @@ def test_a_header_that_came_without_a_value_is_no_content_type() -> None:
 
 def test_a_query_of_too_many_fields_is_unreadable() -> None:
     with pytest.raises(HookError, match="more than 200 fields"):
-        names_of(hook(), request(query="&".join(["a=1"] * 201)))
+        names_of(hook(), request(query="&".join(["a=1"] * 201)), id=ID)
 
 
 # Commands

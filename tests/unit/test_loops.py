@@ -206,12 +206,12 @@ def test_what_is_no_command_topic_has_no_state(topic: str) -> None:
 
 def sends(name: str, *filters: str, hooks: tuple[str, ...] = (), reply: str | None = None) -> Place:
     """Return a mapping that takes filters and leads to hooks, or publishes a reply."""
-    return Place(name=name, kind="outbound", filters=tuple(map(Filter.parse, filters)), hooks=hooks, topic=reply)
+    return Place(name=name, kind="outbound", filters=tuple(map(Filter.parse, filters)), hooks=hooks, topics=() if reply is None else (reply,))
 
 
 def hook(name: str, topic: str) -> Place:
     """Return a hook that publishes to a topic."""
-    return Place(name=name, kind="inbound", topic=topic)
+    return Place(name=name, kind="inbound", topics=(topic,))
 
 
 LOOPS = [  # places, the ways by name, source
@@ -254,7 +254,7 @@ def reachable(places: list[Place], start: Place) -> set[str]:
     while left:
         place = left.pop()
         for other in places:
-            topics = [] if place.topic is None else [place.topic, *state_topics(place.topic)]
+            topics = [one for topic in place.topics for one in (topic, *state_topics(topic))]
             if (other.name in place.hooks or any(overlaps(filter, topic) for filter in other.filters for topic in topics)) and other.name not in found:
                 found.add(other.name)
                 left.append(other)

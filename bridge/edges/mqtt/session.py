@@ -110,10 +110,11 @@ class Broker:
                 logger.warning("broker away url=%s reason=%r next_s=%.1f failed=%d", self._settings.url, reason, wait_s, failed)
             await asyncio.sleep(wait_s)
 
-    async def publish(self, command: Command, *, expires_s: float | None = None) -> Reply:
+    async def publish(self, command: Command, *, expires_s: float | None = None, answer: tuple[str, str] | None = None) -> Reply:
         """Publish once, and return what the broker says.
 
-        *expires_s* goes along as the message's expiry (MQTT 5). "away" in the reply means that surely nothing was
+        *expires_s* goes along as the message's expiry, *answer* as the topic at which the device is asked to answer, and
+        the name that it is asked to answer under (MQTT 5). "away" in the reply means that surely nothing was
         sent, "doubt" that it was and nobody knows.
         """
         began = monotonic()
@@ -122,7 +123,7 @@ class Broker:
             return Reply(error="away", detail="there is no connection to the broker")
         if len(command.payload) + len(command.topic.encode()) + 64 > self._max_packet:
             return Reply(status=_PACKET_TOO_LARGE, detail=f"it is larger than the broker takes ({self._max_packet} bytes)")
-        info = client.publish(command.topic, command.payload, command.qos, command.retain, wire.publish_properties(self._protocol, command, expires_s))
+        info = client.publish(command.topic, command.payload, command.qos, command.retain, wire.publish_properties(self._protocol, command, expires_s, answer))
         if info.rc != paho.MQTT_ERR_SUCCESS:
             return Reply(error="away", detail="the connection to the broker is gone")
         if command.qos == 0:
@@ -305,7 +306,8 @@ class Broker:
         try:
             if not self._copies.is_copy(topic, payload, getattr(properties, "SubscriptionIdentifier", ())):
                 user_properties = dict(getattr(properties, "UserProperty", ()))
-                message = Message(topic=topic, payload=payload, qos=received.qos, retained=received.retain, properties=user_properties, received_at=time())
+                correlation = getattr(properties, "CorrelationData", None)
+                message = Message(topic=topic, payload=payload, qos=received.qos, retained=received.retain, properties=user_properties, correlation=correlation, received_at=time())
                 self._take(message, receipt, mark)
         except Exception:  # one message must not end the connection for all the others
             logger.exception("a message could not be taken in topic=%r", topic)

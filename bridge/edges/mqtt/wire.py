@@ -123,15 +123,20 @@ def subscribe(client: paho.Client, protocol: int, plain: str, topic: str, wish: 
     return client.subscribe(topic, options=SubscribeOptions(qos=wish.qos, retainHandling=replay), properties=properties)[1]
 
 
-def publish_properties(protocol: int, command: Command, expires_s: float | None) -> Properties | None:
-    """Return what goes along with a publish that is good for *expires_s* seconds (None: for ever); None for nothing."""
-    if protocol != MQTT_5 or (expires_s is None and not command.hop):
+def publish_properties(protocol: int, command: Command, expires_s: float | None, answer: tuple[str, str] | None) -> Properties | None:
+    """Return what goes along with a publish that is good for *expires_s* seconds (None: for ever); None for nothing.
+
+    *answer* is the response topic and the correlation data (MQTT 5.0 section 4.10).
+    """
+    if protocol != MQTT_5 or (expires_s is None and not command.hop and answer is None):
         return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if expires_s is not None:
         properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
     if command.hop:
         properties.UserProperty = (HOP, command.hop)
+    if answer is not None:
+        properties.ResponseTopic, properties.CorrelationData = answer[0], answer[1].encode()
     return properties
 
 
