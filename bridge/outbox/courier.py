@@ -232,7 +232,10 @@ class Courier:
             if self.failures:
                 logger.info("recovered destination=%s after_failures=%d", letter.destination, self.failures)
             self.failures = 0
-            logger.info("delivered %s=%s mapping=%s destination=%s attempt=%d took_s=%.3f", *what, took_s)
+            if outcome.reply is not None and outcome.reply.confirmed is False:
+                logger.warning("unconfirmed %s=%s mapping=%s destination=%s attempt=%d reason=%r", *what, outcome.reason)
+            else:
+                logger.info("delivered %s=%s mapping=%s destination=%s attempt=%d took_s=%.3f", *what, took_s)
             return
         if outcome.verdict is Verdict.RETRY:
             self.failures += 1

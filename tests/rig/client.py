@@ -1,7 +1,7 @@
 """An MQTT client of the outside world: a device, or a person's mosquitto_pub."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,9 +47,12 @@ class Device:
             return [heard.payload for heard in self.heard if heard.topic == topic]
 
 
+Answer = Callable[[paho.MQTTMessage], tuple[str, bytes, bytes | None] | None]  # topic, payload and correlation data of what a device answers
+
+
 @contextmanager
-def device(port: int, *filters: str, client_id: str = "", persistent: bool = False, qos: int = 1) -> Iterator[Device]:
-    """Give a device that is connected and subscribed; a *persistent* one is kept a session for."""
+def device(port: int, *filters: str, client_id: str = "", persistent: bool = False, qos: int = 1, answer: Answer = lambda _: None) -> Iterator[Device]:
+    """Give a device that is connected and subscribed, and answers what it hears; a *persistent* one is kept a session for."""
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
     found = Device(client)
     subscribed = threading.Event()
@@ -60,10 +63,16 @@ def device(port: int, *filters: str, client_id: str = "", persistent: bool = Fal
         else:
             subscribed.set()
 
-    def on_message(_client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+    def on_message(client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         expiry = getattr(message.properties, "MessageExpiryInterval", None)
         with found.lock:
             found.heard.append(Heard(message.topic, bytes(message.payload), message.qos, message.retain, expiry, message.dup))
+        if (said := answer(message)) is not None:
+            topic, payload, correlation = said
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if correlation is not None:
+                properties.CorrelationData = correlation
+            client.publish(topic, payload, 1, properties=properties)
 
     client.on_connect = on_connect
     client.on_subscribe = lambda *_more: subscribed.set()

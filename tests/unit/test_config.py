@@ -565,6 +565,7 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (hook_with('["0123456789", "env:LIGHT"]'), 0o604, ["config.toml: others can read this file, and it holds secrets (inbound.light.secret): chmod 600 config.toml"]),
     (hook_with('"env:LIGHT"'), 0o644, []),
     (HOOK, 0o600, ["config.toml:3: inbound.light.verify: anyone who can reach this hook can use it"]),
+    (hook_with('"env:LIGHT"').replace("hall_light", "hall_lock"), 0o600, ["config.toml:3: inbound.light.verify: 'zigbee2mqtt/hall_lock/set' looks like a lock, a garage door, an alarm or the like, and `verify = \"bearer\"` proves neither what is asked nor when: sign the requests, as with verify = \"standard-webhooks\""]),
     (hook_with('"env:LIGHT"') + "retain = true\n", 0o600, ["config.toml:6: inbound.light.retain: a retained command is carried out again at every reconnect of the device"]),
     (DOOR + "qos = 2\n", 0o600, ["config.toml:6: outbound.door.qos: it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"]),
     (DOOR + "tls = { verify = false }\n", 0o600, ["config.toml:6: outbound.door.tls.verify: the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"]),

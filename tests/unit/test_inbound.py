@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from bridge.errors import HookError
 from bridge.model import Command, Lane, Outcome, Reply, State, Verdict
-from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answer_for, body_of, command_for, letter_of, names_of, queued, segments
+from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answer_for, body_of, command_for, letter_of, names_of, queued, segments, unguarded
+from bridge.rules.retry import judge_publish
 from bridge.rules.topics import topic_problem
 
 AT = 1_764_000_000.0
@@ -104,6 +105,10 @@ def test_a_hooks_expressions_see_the_products_names() -> None:
         "received_at": "2025-11-24T16:00:00.000Z",
         "room": "küche",
     }
+
+
+def test_a_capture_may_be_called_id() -> None:
+    assert names_of(hook(path="/lamps/{id}"), request(path="/lamps/7"), id=ID)["id"] == "7"
 
 
 @pytest.mark.parametrize(("path", "rest"), [("/light/a/b", "a/b"), ("/light/a", "a"), ("/light", "")])
@@ -308,6 +313,24 @@ UNFIT = [  # keys, words
     ({"topic": "home/#"}, "topic: nothing can be published to 'home/#': it holds the wildcard '#'"),
     ({"topic": "$SYS/x"}, "topic: nothing can be published to '$SYS/x': it starts with '$'"),
     ({"topic": ""}, "it is empty"),
+    ({"topic": None}, "expected one of `topic` and `publish`: what is published"),
+    ({"publish": [{"topic": "a"}]}, "expected one of `topic` and `publish`: what is published"),
+    ({"topic": None, "publish": []}, "expected one of `topic` and `publish`: what is published"),
+    ({"topic": None, "publish": [{"topic": "a"}], "text": "x"}, "text: with `publish` it stands in each of its tables"),
+    ({"topic": None, "publish": [{"topic": "a"}], "qos": 0}, "qos: with `publish` it stands in each of its tables"),
+    ({"topic": None, "publish": [{"topic": "a"}, {"topic": "a/#"}]}, "topic: nothing can be published to 'a/#': it holds the wildcard '#'"),
+    ({"topic": None, "publish": [{"topic": "a", "json": {}, "text": "x"}]}, "expected one of `json` and `text`"),
+    ({"topic": None, "publish": [{"topic": "a"}, {"topic": "{{ romm }}"}]}, "publish.1.topic: 'romm' is not a name that can be used here"),
+    ({"topic": None, "publish": [{"topic": "a"}] * 65}, "at most 64 items"),
+    ({"topics": ["home/+/set"]}, "topics: 'zigbee2mqtt/hall_light/set' is none of them"),
+    ({"topics": ["home/#/set"]}, "'#'"),
+    ({"answer": "confirmed"}, 'answer: "confirmed" needs `confirm`: where the device answers'),
+    ({"answer": "accepted", "confirm": {"topic": "a"}}, "answer: 'accepted' does not wait for the device: remove `answer`, or `confirm`"),
+    ({"confirm": {"topic": "a", "timeout": "2m"}}, "less than or equal to 60"),
+    ({"confirm": {"topic": "a", "when": "paylod.x"}}, "confirm.when: 'paylod' is not a name that can be used here; did you mean 'payload'?"),
+    ({"confirm": {"topic": "{{ payload }}"}}, "confirm.topic: 'payload' is not a name"),
+    ({"available": {"topic": "{{ room }}"}}, "available.topic: 'room' is not a name"),
+    ({"available": {"topic": "a"}, "path": "/hooks/{topic}"}, "path: the capture {topic} has the name of something else, choose another"),
     ({"methods": []}, "at least 1"),
     ({"methods": "HEAD"}, "Input should be"),
     ({"qos": 2}, "Input should be 0 or 1"),
@@ -344,3 +367,78 @@ def test_what_a_hook_says_is_json() -> None:
     """The answer is kept with the id, for a repeat of it."""
     for verdict in Verdict:
         assert json.loads(json.dumps(answer_for("cmd_1", Outcome(verdict=verdict, reason="why")).document))["id"] == "cmd_1"
+
+
+# What a stranger must not reach
+
+GUARDS = [  # keys, what `check` says of it; None: nothing
+    ({"topic": "zigbee2mqtt/front_door_lock/set"}, "'zigbee2mqtt/front_door_lock/set' looks like a lock"),
+    ({"topic": "cmnd/Garage/POWER"}, "looks like a lock, a garage door"),
+    ({"topic": "home/alarm_panel/disarm"}, "looks like a lock"),
+    ({"topic": "home/smartlock-2/set", "verify": "none"}, '`verify = "none"` proves neither what is asked nor when'),
+    ({"topic": "home/{{ body.device }}/set"}, "may become the topic of any device, a lock's too"),
+    ({"topic": "home/{% if query.a %}x{% endif %}/set"}, "may become the topic of any device"),
+    ({"topic": None, "publish": [{"topic": "home/lamp/set"}, {"topic": "home/siren/set"}]}, "'home/siren/set' looks like a lock"),
+    ({"topic": "home/{{ body.device }}/set", "topics": ["home/lamp/set", "home/fan/set"]}, None),
+    ({"topic": "home/lamp-{{ body.n }}/set"}, None),  # whatever the value, it is a lamp
+    ({"topic": "home/clock/set"}, None),
+    ({"topic": "home/delegate/set"}, None),
+    ({"topic": "home/front_lock/set", "verify": "standard-webhooks"}, None),
+    ({"topic": "home/front_lock/set", "verify": "github"}, None),
+]
+
+
+@pytest.mark.parametrize(("keys", "words"), GUARDS, ids=lambda value: str(value)[:50])
+def test_what_guards_the_house_wants_a_signature(keys: dict[str, Any], words: str | None) -> None:
+    risk = unguarded(rule(**{"verify": "bearer", **keys}))
+    assert risk is None if words is None else risk is not None and words in risk
+
+
+# Several publishes
+
+
+def test_several_publishes_are_one_command_in_their_order() -> None:
+    met = hook(topic=None, publish=[{"topic": "a/{{ body.state }}", "json": {"s": "{{ body.state }}"}}, {"topic": "b", "text": "x", "qos": 0, "retain": True}, {"topic": "c"}])
+    assert command(met, request()) == Command(
+        topic="a/on",
+        payload=b'{"s":"on"}',
+        qos=1,
+        retain=False,
+        then=(Command(topic="b", payload=b"x", qos=0, retain=True), Command(topic="c", payload=b'{"state":"on"}', qos=1, retain=False)),
+    )
+
+
+def test_one_publish_that_may_not_be_stops_them_all() -> None:
+    met = hook(topic=None, publish=[{"topic": "home/lamp/set"}, {"topic": "home/{{ body.state }}/set"}], topics=["home/lamp/set"])
+    with pytest.raises(HookError, match="this hook may not publish to that topic") as caught:
+        command(met, request())
+    assert caught.value.status == 403
+
+
+# A device's answer
+
+REPLIES = [  # the payload, what the caller gets of it
+    (b'{"state":"ON"}', {"state": "ON"}),
+    (b"ON", "ON"),
+    (b"21.5", 21.5),
+    (b"", ""),
+    (b"\xff\x00", "/wA="),
+    (b"x" * 16_384, "x" * 16_384),
+    (b"x" * 16_385, None),
+]
+
+
+@pytest.mark.parametrize(("payload", "reply"), REPLIES, ids=lambda value: repr(value)[:20])
+def test_a_devices_answer_is_handed_on(payload: bytes, reply: Any) -> None:
+    came = judge_publish(Reply(status=0, confirmed=True, body=payload))
+    assert came.verdict is Verdict.DELIVERED
+    answer = answer_for("cmd_1", came)
+    assert (answer.status, answer.document) == (200, {"id": "cmd_1", "status": "confirmed", "reply": reply})
+    json.dumps(answer.document)
+
+
+def test_a_device_that_did_not_answer_is_told_and_was_told() -> None:
+    came = judge_publish(Reply(status=0, confirmed=False, detail="the device did not confirm it within 5s"))
+    assert came.verdict is Verdict.DELIVERED
+    assert answer_for("cmd_1", came).status == 504
+    assert answer_for("cmd_1", came).document["detail"] == "published, but the device did not confirm it within 5s"
