@@ -17,6 +17,7 @@ from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
 from bridge.rules.devices import SAID, Available, Confirm, Expectation
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
+from bridge.rules.markup import strict_xml
 from bridge.rules.payloads import decoded, moment, strict_json, timestamp
 from bridge.rules.publishes import Publish, Qos
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
@@ -215,6 +216,11 @@ def body_of(request: Request) -> Any:
             return strict_json(request.body) if request.body else None
         except ValueError as exc:
             raise HookError(400, f"the body is not JSON: {exc}") from exc
+    if kind in ("application/xml", "text/xml") or kind.endswith("+xml"):
+        try:
+            return strict_xml(request.body) if request.body else None
+        except ValueError as exc:
+            raise HookError(400, f"the body is not XML: {exc}") from exc
     if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
         return _form(request.body.decode("utf-8", "replace"))
     return decoded(request.body, "auto")

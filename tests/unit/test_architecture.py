@@ -19,6 +19,7 @@ KNOWN_BY = {
     "aiohttp": {"edges/inlet.py", "edges/outlet/client.py", "edges/outlet/failures.py", "edges/outlet/guard.py"},
     "sqlite3": {"outbox/store.py", "outbox/schema.py", "cli/version.py"},
     "sqlite_utils": {"outbox/schema.py"},
+    "defusedxml": {"rules/markup.py"},
     "cryptography": {"rules/signing/ed25519.py"},
     "prometheus_client": {"watch/metrics.py"},
     "jinja2": {"rules/expressions.py", "rules/reasons.py", "rules/sandbox.py", "rules/structures.py"},

@@ -154,6 +154,10 @@ BODIES = [  # content type, body, value, source
     ("application/x-www-form-urlencoded", b"a=%FF", {"a": "\ufffd"}, "WHATWG URL: replacement"),
     ("application/x-www-form-urlencoded", b' {"state":"on"}', {"state": "on"}, "curl -d calls JSON a form"),
     ("application/x-www-form-urlencoded", b"", {}, "an empty form"),
+    ("application/xml", b"<a/>", {"a": ""}, "RFC 7303 9.1"),
+    ("text/xml; charset=utf-8", b'<?xml version="1.0"?><lamp id="7"><state>on</state><level>4</level><level>5</level></lamp>', {"lamp": {"@id": "7", "state": "on", "level": ["4", "5"]}}, "RFC 7303 9.2"),
+    ("application/soap+xml", b'<s:Envelope xmlns:s="urn:x"><s:Body> hi <b/></s:Body></s:Envelope>', {"Envelope": {"Body": {"b": "", "#text": "hi"}}}, "RFC 7303 4.2: +xml"),
+    ("application/xml", b"", None, "a body that isn't there"),
     (None, b'{"state":"on"}', {"state": "on"}, "no content type: what it looks like"),
     ("text/plain", b"on", "on", "what it looks like"),
     ("image/jpeg", b"\xff\xd8", b"\xff\xd8", "what it looks like"),
@@ -166,7 +170,25 @@ def test_a_body_is_read_as_its_content_type_says(kind: str | None, body: bytes, 
     assert body_of(request(body, kind=kind)) == value, source
 
 
-@pytest.mark.parametrize(("kind", "body", "words"), [("application/json", b"{", "the body is not JSON: "), ("application/json", b"NaN", "the body is not JSON: "), ("application/json", b"\xff", "the body is not JSON: "), ("application/json", b"[" * 100_000, "the body is not JSON: "), ("application/json", b'{"a":1e400}', "the body is not JSON: a number is larger than any that can be held"), ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 201), "more than 200 fields")])
+BAD_XML = [
+    b"<a>",
+    b"not xml",
+    b"\xff\xfe",
+    b"<a></b>",
+    b'<?xml version="1.0" encoding="utf-7"?><a/>',
+    b'<?xml version="1.0" encoding="no-such"?><a/>',
+    b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>',
+    b'<!DOCTYPE a SYSTEM "http://127.0.0.1/x.dtd"><a/>',
+    b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>',
+    b'<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>',
+    b"<a>&undefined;</a>",
+    b"<a>" * 101 + b"</a>" * 101,
+    b"<a>" * 30_000 + b"</a>" * 30_000,
+    b"<a>\x00</a>",
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "words"), [("application/json", b"{", "the body is not JSON: "), ("application/json", b"NaN", "the body is not JSON: "), ("application/json", b"\xff", "the body is not JSON: "), ("application/json", b"[" * 100_000, "the body is not JSON: "), ("application/json", b'{"a":1e400}', "the body is not JSON: a number is larger than any that can be held"), ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 201), "more than 200 fields"), *((("application/xml"), body, "the body is not XML: ") for body in BAD_XML)])
 def test_a_body_that_isnt_what_it_says_is_unreadable(kind: str, body: bytes, words: str) -> None:
     with pytest.raises(HookError, match=words) as caught:
         body_of(request(body, kind=kind))
