@@ -33,6 +33,7 @@ from bridge.rules.retry import judge_publish
 logger = logging.getLogger(__name__)
 
 SEEN_S = 4 * 86_400.0  # senders retry for up to three days
+SEEN_SHARE, SEEN_BYTES = 4, 256  # ids that hooks have met take a quarter of the file at most; one takes about so much, its answer with it
 ATTEMPTS = 100_000  # that the history has at most: 20 MB, of an outbox of 256
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
 
@@ -66,6 +67,7 @@ class Outbox:
     def __init__(self, store: Store, settings: StoreSettings, *, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
         self._store = store
         self._strict = settings.durability == "strict"
+        self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
         self._monotonic, self._wall = monotonic, wall
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._answers: dict[tuple[str, str], asyncio.Future[Answer]] = {}
@@ -298,12 +300,13 @@ class Outbox:
         self._count_end(entry.letter, Result.DROPPED)
 
     async def _make_room(self) -> bool:
-        """Delete what has expired and is in nobody's hands; return True if there was any."""
+        """Delete what has expired and is in nobody's hands, and ids beyond their share; return True if there was any."""
         expired = await self._journal.on_thread(self._store.expired, self._wall())
         free = [letter for letter in expired if not self._is_held(letter)]
         self._dropping |= {letter.seq for letter in free}
         try:
             await self._journal.on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
+            forgotten = await self._forget_seen()
         except StoreFull:
             return False
         finally:
@@ -311,7 +314,7 @@ class Outbox:
         for letter in free:
             self._count_end(letter, Result.EXPIRED)
             logger.warning("expired event=%s mapping=%s destination=%s", letter.id, letter.mapping, letter.destination)
-        return bool(free)
+        return bool(free or forgotten)
 
     def _is_held(self, letter: Letter) -> bool:
         receiver = self._receivers.get((letter.lane, letter.destination))
@@ -362,8 +365,11 @@ class Outbox:
     async def forget(self, history_s: float) -> None:
         """Let go of the ids that no sender repeats any more, and of attempts older than *history_s* seconds."""
         with suppress(StoreFull):  # then another time
-            await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S)
+            await self._forget_seen()
             await self._journal.on_thread(self._store.forget_history, self._wall() - history_s, ATTEMPTS)
+
+    async def _forget_seen(self) -> int:
+        return await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S, self._most_seen)
 
     async def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that a person means, oldest first."""

@@ -201,10 +201,14 @@ class Store:
         row = self._db.execute("SELECT status, document FROM seen WHERE hook = ? AND id = ?", (hook, id)).fetchone()
         return None if row is None else Answer(status=row[0], document=json.loads(row[1]))
 
-    def forget_seen(self, before: float) -> None:
-        """Delete the ids that were met before an instant."""
+    def forget_seen(self, before: float, most: int) -> int:
+        """Delete the ids that were met before an instant, and the oldest of more than *most*; return how many."""
         with self._transaction() as db:
-            db.execute("DELETE FROM seen WHERE at < ?", (before,))
+            gone = db.execute("DELETE FROM seen WHERE at < ?", (before,)).rowcount
+            excess = int(self._one("SELECT count(*) FROM seen")) - most
+            if excess > 0:
+                gone += db.execute("DELETE FROM seen WHERE (hook, id) IN (SELECT hook, id FROM seen ORDER BY at LIMIT ?)", (excess,)).rowcount
+        return gone
 
     def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that a person means, oldest first."""

@@ -198,8 +198,16 @@ def test_an_id_is_remembered_with_its_first_answer(store: Store) -> None:
     store.write(Changes(seen={("lamp", "x"): 1.0}, answers={("lamp", "x"): first}))
     assert store.answered("lamp", "x") == first
     assert store.answered("other", "x") is None
-    store.forget_seen(2.0)
+    store.forget_seen(2.0, 100)
     assert store.answered("lamp", "x") is None
+
+
+def test_no_more_ids_are_remembered_than_there_is_room_for_and_the_newest_stay(store: Store) -> None:
+    store.write(Changes(seen={("lamp", f"x{n}"): float(n) for n in range(10)}, answers={("lamp", f"x{n}"): Answer(status=200, document={}) for n in range(10)}))
+    assert store.forget_seen(2.0, 100) == 2
+    assert store.forget_seen(0.0, 100) == 0
+    assert store.forget_seen(0.0, 3) == 5
+    assert [n for n in range(10) if store.answered("lamp", f"x{n}")] == [7, 8, 9]
 
 
 def test_marks_of_the_last_messages_are_found(store: Store) -> None:
