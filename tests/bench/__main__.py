@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(names, "beside", benches.beside, runs=3, numbers=beside)
     _add(names, "routing", benches.routing, runs=5, numbers={**events, "--mappings": (int, 10_000, "how many mappings")})
     _add(names, "gates", benches.gates, runs=1, numbers={"--events": (int, 800, "how many messages"), "--rate": (float, 20.0, "messages a second")})
+    _add(names, "enqueue", benches.enqueue, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     return parser
 

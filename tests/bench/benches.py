@@ -12,7 +12,7 @@ from tests.bench.backlog import filled
 from tests.bench.figures import Figures, Goal
 from tests.bench.limits import publish_rate, receive_rate
 from tests.bench.publisher import TOPICS
-from tests.bench.rig import AHEAD, Daemon, Report, Rig, rig
+from tests.bench.rig import AHEAD, Daemon, Report, Rig, rig, wait_until
 
 SETTLE_S = 2.0  # after the start: the first notes are written a second later
 LEDGER_S = 65.0  # the ledger is written at most once a minute
@@ -34,6 +34,9 @@ GATE_LINES = {  # what stands below the one mapping; the readings differ from ea
     "keep latest": 'keep = "latest"\n',
 }
 BESIDE = {"beside / alone": Goal(">=", 0.9), "p99 beside, ms": Goal("<", 30), "lost": Goal("=", 0)}
+ENQUEUE = {"many / thousand": Goal(">=", 0.8), "queue list --dead --limit 50, s": Goal("<", 1)}
+FEW_ROWS = 1_000
+FLOOD_RATE = 20_000.0  # events/s, more than any daemon takes
 ROUTING = {"many / three": Goal(">=", 0.8), "lost": Goal("=", 0)}
 GATES = {f"{name}: commits meanwhile": Goal("<=", 1) for name in GATE_LINES}
 BACKLOG = {
@@ -158,6 +161,26 @@ def backlog(options: Namespace) -> Figures:
     return figures
 
 
+def enqueue(options: Namespace) -> Figures:
+    """Take events into an outbox in which many wait already, with nothing delivered; beside it, in the same run, one with a thousand."""
+    figures = Figures(f"enqueue: {options.events:,} events into an outbox with {options.rows:,} waiting, beside one with {FEW_ROWS:,}", ENQUEUE)
+    with rig(flood=True) as parts:
+        full, few = filled(parts, rows=options.rows), filled(parts, rows=FEW_ROWS)
+        for _ in range(options.runs):
+            one, other = _enqueued(parts, few, options.events), _enqueued(parts, full, options.events)
+            figures.add(
+                {
+                    "into many, events/s": other["rate"],
+                    "into a thousand, events/s": one["rate"],
+                    "many / thousand": other["rate"] / one["rate"],
+                    "queue list --limit 50, s": other["list_s"],
+                    "queue list --dead --limit 50, s": other["dead_s"],
+                    "the same of a thousand, s": one["dead_s"],
+                }
+            )
+    return figures
+
+
 def routing(options: Namespace) -> Figures:
     """Publish as fast as may be past many mappings of which three take each message, and past these three alone."""
     figures = Figures(f"routing: {options.events:,} messages, {options.mappings:,} mappings of which three take each, beside three", ROUTING)
@@ -266,6 +289,18 @@ def _drained(parts: Rig, outbox: Path, rows: int) -> Report:
         report = parts.receiver.report(rows)
         imbalance = daemon.metric("mqtthook_ledger_imbalance")
         return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb(), "imbalance": imbalance}
+
+
+def _enqueued(parts: Rig, outbox: Path, events: int) -> Report:
+    with parts.daemon(state=_copied(parts, outbox)) as daemon:
+        daemon.command("pause", "--all")
+        before = daemon.metric('mqtthook_ledger_in_total{mapping="sensors"}')
+        began = time.monotonic()
+        parts.publish_only(events, rate=FLOOD_RATE)
+        wait_until(lambda: daemon.metric('mqtthook_ledger_in_total{mapping="sensors"}') >= before + events, "all of them to be taken in")
+        rate = events / (time.monotonic() - began)
+        lists = ("queue", "list", "--limit", "50")
+        return {"rate": rate, "list_s": daemon.command(*lists), "dead_s": daemon.command(*lists, "--dead")}
 
 
 def _copied(parts: Rig, outbox: Path) -> Path:

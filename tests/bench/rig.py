@@ -155,11 +155,18 @@ class Daemon:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICK  # utime and stime, proc(5)
 
+    def command(self, *arguments: str) -> float:
+        """Run another command beside it, and return how many seconds that took."""
+        began = time.monotonic()
+        line = [sys.executable, "-m", "bridge", *arguments, "--config", str(self.state / "config.toml")]
+        subprocess.run(line, env={**os.environ, "STATE_DIRECTORY": str(self.state)}, stdout=subprocess.DEVNULL, check=True, timeout=START_S)
+        return time.monotonic() - began
+
     def metric(self, name: str) -> float:
-        """Return a metric that has no labels."""
+        """Return a metric, by its name and labels as they are written."""
         with _LOCAL.open(f"http://127.0.0.1:{self._admin_port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
     def _memory(self, field: str) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
