@@ -255,6 +255,8 @@ class Bridge:
     def _broker_changed(self) -> None:
         self._commands.allow(ready=self._broker.connected)
         self._gatekeeper.connected(on=self._broker.connected)
+        if not self._broker.connected:
+            self._devices.listening(on=False)
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
 
     def _former_filters(self) -> list[str]:
@@ -262,6 +264,7 @@ class Bridge:
         return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
 
     def _subscribed(self, filters: list[str]) -> None:
+        self._devices.listening(on=True)
         if filters != self._subscribed_before:
             self._subscribed_before = filters
             self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
@@ -395,7 +398,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
     """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
     mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
-    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True)) for hook in hooks.all for topic in hook.rule.listens_to)
+    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True, always=True)) for hook in hooks.all for topic in hook.rule.listens_to)
     return subscriptions((*mappings, *devices))
 
 

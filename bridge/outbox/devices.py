@@ -13,6 +13,7 @@ from bridge.rules.devices import Expectation, filter_of
 from bridge.rules.inbound import Hook
 from bridge.rules.topics import FilterTree
 
+SETTLE_S = 0.5  # after the broker has confirmed what we listen to: what it keeps comes right behind that
 MAX_WORDS = 10_000  # topics whose last word is kept; a house has some hundreds of devices
 
 
@@ -30,6 +31,15 @@ class Devices:
                 self._heard.add(filter_of(topic), hook)
         self._words: OrderedDict[str, Message] = OrderedDict()
         self._waiting: dict[str, tuple[Expectation, asyncio.Future[Message]]] = {}
+        self._settled = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
+
+    def listening(self, *, on: bool) -> None:
+        """Note that the broker has confirmed what we listen to, or is away."""
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settled.clear()
+        self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settled.set) if on else None
 
     def hear(self, message: Message) -> bool:
         """Take in a message; return True if a hook wanted to hear it, False if none did."""
@@ -46,8 +56,10 @@ class Devices:
                 coming.set_result(message)
         return True
 
-    def last_word(self, topic: str) -> Message | None:
-        """Return what was last written at a topic, None if nothing was heard of it."""
+    async def last_word(self, topic: str) -> Message | None:
+        """Return what was last written at a topic, None if nothing was heard of it; right after a start what the broker keeps is waited for."""
+        if topic not in self._words:
+            await self._settled.wait()
         return self._words.get(topic)
 
     @contextmanager

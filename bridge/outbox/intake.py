@@ -158,7 +158,9 @@ class RequestIntake:
     async def _expect_there(self, hook: Hook, names: Mapping[str, Any], id: str) -> None:
         """Raise HookError 409 where the device says that it is away, unless this is a repetition: that gets the first answer."""
         topic = availability_topic(hook, names)
-        if hook.rule.available is None or topic is None or not is_away(hook.rule.available, self._devices.last_word(topic), names):
+        if hook.rule.available is None or topic is None or not self._is_connected():  # without the broker nobody can tell: it waits
+            return
+        if not is_away(hook.rule.available, await self._devices.last_word(topic), names):
             return
         if not await self._outbox.has_answered(hook.name, id):
             raise HookError(409, "the device says that it is offline")

@@ -19,14 +19,15 @@ MAX_IDENTIFIER = 268_435_455  # MQTT 5.0 section 3.8.2.1.2
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted."""
+    """What to subscribe to: QoS 0 or 1, and whether the broker's retained messages are wanted: when it is new, or (`always`) at each connection."""
 
     qos: int
     retained: bool
+    always: bool = False
 
     def joined(self, other: "Subscription") -> "Subscription":
         """Return what serves both."""
-        return Subscription(max(self.qos, other.qos), self.retained or other.retained)
+        return Subscription(max(self.qos, other.qos), self.retained or other.retained, self.always or other.always)
 
 
 def subscriptions(filters: Iterable[tuple[Filter, Subscription]]) -> dict[str, Subscription]:
@@ -41,7 +42,7 @@ def subscriptions(filters: Iterable[tuple[Filter, Subscription]]) -> dict[str, S
         if filter.plain not in wanted:
             levels[filter.plain] = filter.levels
             tree.add(filter.levels, filter.plain)
-        bounded = Subscription(min(wish.qos, 1), wish.retained)
+        bounded = Subscription(min(wish.qos, 1), wish.retained, wish.always)
         wanted[filter.plain] = bounded.joined(wanted.get(filter.plain, bounded))
     coverers = {plain: [other for other in tree.covering(levels[plain]) if other != plain] for plain in wanted}
     kept = {plain: wish for plain, wish in wanted.items() if not coverers[plain]}

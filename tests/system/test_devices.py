@@ -144,10 +144,16 @@ def test_a_command_for_a_device_that_is_offline_is_refused_until_it_is_back(tmp_
             assert (status, document["detail"]) == (409, "the device says that it is offline")
             lamp.publish("zigbee2mqtt/hall/availability", b'{"state":"online"}', retain=True)
             until(lambda: asks(bridge, key="b")[0] == 200, "the same request to be taken: nothing was done for it before")
+            assert [heard.topic for heard in lamp.heard] == ["zigbee2mqtt/kitchen/set", "zigbee2mqtt/hall/set"]
             lamp.publish("zigbee2mqtt/hall/availability", b'{"state":"offline"}', retain=True)
             until(lambda: asks(bridge)[0] == 409, "the device to be away again")
+            told = len(lamp.heard)
             assert asks(bridge, key="b")[0] == 200, "a repetition gets the first answer"
-            assert [heard.topic for heard in lamp.heard] == ["zigbee2mqtt/kitchen/set", "zigbee2mqtt/hall/set"]
+            for end in (bridge.stop, bridge.kill):
+                end()
+                bridge.start()
+                assert asks(bridge)[0] == 409, "the broker tells again what it keeps"
+            assert len(lamp.heard) == told
             assert ledger_adds_up(bridge.metrics(), "lamp")
 
 

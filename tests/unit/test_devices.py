@@ -135,22 +135,46 @@ def hook(**keys: Any) -> Hook:
 
 
 def test_only_what_a_hook_wants_to_hear_is_heard_and_the_last_word_counts() -> None:
-    devices = Devices([hook(available={"topic": "zigbee2mqtt/hall/availability"})])
-    assert devices.hear(message(b"online", "zigbee2mqtt/hall/availability"))
-    assert devices.hear(message(b"offline", "zigbee2mqtt/hall/availability"))
-    assert not devices.hear(message(b"online", "zigbee2mqtt/kitchen/availability"))
-    last = devices.last_word("zigbee2mqtt/hall/availability")
-    assert last is not None
-    assert last.payload == b"offline"
-    assert devices.last_word("zigbee2mqtt/kitchen/availability") is None
+    async def work() -> None:
+        devices = Devices([hook(available={"topic": "zigbee2mqtt/hall/availability"})])
+        devices.listening(on=True)
+        assert devices.hear(message(b"online", "zigbee2mqtt/hall/availability"))
+        assert devices.hear(message(b"offline", "zigbee2mqtt/hall/availability"))
+        assert not devices.hear(message(b"online", "zigbee2mqtt/kitchen/availability"))
+        last = await devices.last_word("zigbee2mqtt/hall/availability")
+        assert last is not None
+        assert last.payload == b"offline"
+        assert await devices.last_word("zigbee2mqtt/kitchen/availability") is None
+
+    asyncio.run(work())
+
+
+def test_what_the_broker_keeps_is_waited_for_before_nothing_is_known_of_a_device() -> None:
+    async def work() -> None:
+        devices = Devices([hook(available={"topic": "a"})])
+        devices.listening(on=False)
+        asked = asyncio.ensure_future(devices.last_word("a"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        devices.listening(on=True)
+        devices.hear(message(b"offline", "a", retained=True))
+        last = await asked
+        assert last is not None
+        assert last.payload == b"offline"
+
+    asyncio.run(work())
 
 
 def test_a_flood_of_topics_is_not_kept_for_ever() -> None:
-    devices = Devices([hook(path="/hooks/{room}", available={"topic": "home/{{ room }}/status"})])
-    for n in range(MAX_WORDS + 10):
-        devices.hear(message(b"online", f"home/{n}/status"))
-    assert devices.last_word("home/9/status") is None
-    assert devices.last_word("home/10/status") is not None
+    async def work() -> None:
+        devices = Devices([hook(path="/hooks/{room}", available={"topic": "home/{{ room }}/status"})])
+        devices.listening(on=True)
+        for n in range(MAX_WORDS + 10):
+            devices.hear(message(b"online", f"home/{n}/status"))
+        assert await devices.last_word("home/9/status") is None
+        assert await devices.last_word("home/10/status") is not None
+
+    asyncio.run(work())
 
 
 def test_a_word_that_comes_before_it_is_asked_for_counts_and_after_the_time_it_does_not() -> None:

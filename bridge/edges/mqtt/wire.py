@@ -118,8 +118,9 @@ def subscribe(client: paho.Client, protocol: int, plain: str, topic: str, wish: 
         return client.subscribe(topic, wish.qos)[1]
     properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
     properties.SubscriptionIdentifier = identifier(plain)
-    # Replays only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
-    replay = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+    # Replays at each connection, only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
+    if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+    replay = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if wish.always else if_new
     return client.subscribe(topic, options=SubscribeOptions(qos=wish.qos, retainHandling=replay), properties=properties)[1]
 
 
