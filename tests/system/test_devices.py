@@ -144,6 +144,7 @@ def test_a_command_for_a_device_that_is_offline_is_refused_until_it_is_back(tmp_
             assert (status, document["detail"]) == (409, "the device says that it is offline")
             lamp.publish("zigbee2mqtt/hall/availability", b'{"state":"online"}', retain=True)
             until(lambda: asks(bridge, key="b")[0] == 200, "the same request to be taken: nothing was done for it before")
+            until(lambda: len(lamp.heard) == 2, "both commands")
             assert [heard.topic for heard in lamp.heard] == ["zigbee2mqtt/kitchen/set", "zigbee2mqtt/hall/set"]
             lamp.publish("zigbee2mqtt/hall/availability", b'{"state":"offline"}', retain=True)
             until(lambda: asks(bridge)[0] == 409, "the device to be away again")
