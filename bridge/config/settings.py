@@ -22,8 +22,15 @@ from bridge.rules.inbound import Hook, Hooks, Inbound
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
-from bridge.tls import client_context
+from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
+
+TOKENS = frozenset({"bearer", "basic", "header", "query", "gitlab"})  # schemes that send the secret itself with each request
+
+_IN_THE_CLEAR = (
+    "its secret crosses the network in the clear, as hooks listen on {listen} without TLS: "
+    "set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -93,16 +100,21 @@ class Settings(Slice):
                 yield (*path, "tls", "verify"), "the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"
             elif sender.tls != TlsSettings() and sender.url is not None and sender.url.text.lower().startswith("http:"):
                 yield (*path, "tls"), "it changes nothing: the URL begins with http://"
-        for name, rule in self.inbound.items():
-            if rule.verify.scheme == "none":
-                yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
-            if rule.retain:
-                yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
+        yield from self._hook_warnings()
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
 
         yield from self._loop_warnings()
+
+    def _hook_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for name, rule in self.inbound.items():
+            if rule.verify.scheme == "none":
+                yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
+            if rule.verify.scheme in TOKENS and self.http.in_the_open:
+                yield ("inbound", name, "verify"), _IN_THE_CLEAR.format(listen=self.http.listen)
+            if rule.retain:
+                yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
 
     def _loop_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield each way on which what goes out may come back."""
@@ -132,6 +144,8 @@ class Settings(Slice):
 
     def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         contexts: dict[tuple[str, ...], Callable[[], object]] = {("mqtt",): self.mqtt.tls_context}
+        if self.http.tls is not None:
+            contexts["http",] = partial(server_context, self.http.tls.cert, self.http.tls.key)
         contexts |= {path: partial(client_context, sender.tls) for path, sender in self._senders().items() if sender.tls != TlsSettings()}
         for path, context in contexts.items():
             try:

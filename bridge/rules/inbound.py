@@ -12,19 +12,21 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
+from bridge.rules.callers import UNKNOWN, AllowFrom
 from bridge.rules.expressions import Expression, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, loop_in, onward
-from bridge.rules.payloads import decoded, moment, strict_json, timestamp
+from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import Verification, Verify, keys
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem, topic_problem
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
+from bridge.rules.units import Allowance, Duration, Secrets, Slice, one_or_more, whole
 
 NAMES = ("body", "headers", "query", "hook", "received_at", "now")
 
 _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
+MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 
 
@@ -43,6 +45,8 @@ class Inbound(Slice):
     methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
     answer: Literal["published", "accepted"] = "published"
+    rate: Allowance | None = None
+    allow_from: AllowFrom | None = None
     enabled: bool = True
 
     @model_validator(mode="after")
@@ -88,13 +92,14 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What came to a hook, the body whole."""
+    """What came to a hook, the body whole; *client* is the address that it came from, as far as that can be told."""
 
     path: str
     query: str
     headers: Mapping[str, tuple[str, ...]]
     body: bytes
     received_at: float
+    client: str = UNKNOWN
 
 
 class Hooks:
@@ -147,7 +152,7 @@ def body_of(request: Request) -> Any:
     kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return strict_json(request.body) if request.body else None
+            return one_meaning(request.body) if request.body else None
         except ValueError as exc:
             raise HookError(400, f"the body is not JSON: {exc}") from exc
     if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
@@ -224,6 +229,6 @@ def _payload(rule: Inbound, names: Mapping[str, Any], body: bytes) -> bytes:
 
 def _form(text: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=200))
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as exc:
-        raise HookError(400, "more than 200 fields") from exc
+        raise HookError(400, f"more than {MAX_FIELDS} fields") from exc
