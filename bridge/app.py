@@ -280,7 +280,8 @@ class Bridge:
             )
             await listeners.enter_async_context(door)
             for listening in hooks:
-                logger.info("hooks listening address=%s%s", _address(listening), " from=systemd" if passed else "")
+                own_file = not passed and settings.http.socket_file is not None  # it is bound by another name, which may be shorter
+                logger.info("hooks listening address=%s%s", settings.http.listen if own_file else _address(listening), " from=systemd" if passed else "")
         token = settings.admin.token.get_secret_value() if settings.admin.token else None
         admin = systemd.passed_sockets(lambda name: name == ADMIN_SOCKET) or [_listening("admin", settings.admin.listen)]
         await listeners.enter_async_context(Inlet(admin, PublicSide(watched, token=token).answer, max_body=0))

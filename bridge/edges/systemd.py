@@ -51,7 +51,7 @@ def passed_sockets(is_wanted: Callable[[str], bool]) -> list[socket.socket]:
 def _handed_over(fd: int, name: str) -> socket.socket:
     try:
         os.set_inheritable(fd, False)  # noqa: FBT003 - the library's own signature
-        found = socket.socket(fileno=os.dup(fd))
+        found = socket.socket(fileno=fd)
     except OSError as exc:
         raise ListenError(f"systemd handed over {name or 'a socket'} (file descriptor {fd}), which is no socket: {exc.strerror}") from exc
     if found.type != socket.SOCK_STREAM or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
