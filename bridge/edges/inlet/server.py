@@ -15,7 +15,7 @@ from time import time
 from types import TracebackType
 from typing import Self
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from bridge.edges.inlet.guests import Guest, Guests, written
 from bridge.errors import HookError
@@ -171,6 +171,8 @@ class Inlet:
         if self._admit is not None:
             self._hint(peer, headers)
             self._admit(head)
+        if request.version < HttpVersion10:
+            raise HookError(505, "HTTP/1.1 is spoken here")
         if _is_compressed(request):
             raise HookError(415, "a compressed body is not taken")
         if request.content_length is not None and request.content_length > self._max_body:
