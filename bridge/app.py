@@ -22,6 +22,7 @@ from bridge.admin.api import ControlSide, PublicSide, Watched
 from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.apprise import Notifier
+from bridge.edges.http_settings import HttpSettings
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
@@ -39,6 +40,7 @@ from bridge.outbox.selection import Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules import notices
+from bridge.rules.callers import proxies
 from bridge.rules.devices import filter_of
 from bridge.rules.events import event_for, readdressed
 from bridge.rules.ids import RANDOM_BYTES, ulid
@@ -50,10 +52,14 @@ from bridge.rules.retry import judge
 from bridge.rules.signing import sign
 from bridge.rules.subscriptions import Subscription, subscriptions
 from bridge.rules.topics import Filter
+from bridge.tls import ServedFiles
 from bridge.watch.alerts import Alert, Told, alert_letter, alerts, destination_status, queue_status
 from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
 
 logger = logging.getLogger(__name__)
+
+ADMIN_SOCKET = "admin"  # the name of a socket from systemd that is the admin side's; any other is the hooks'
+FOR_EVERYBODY = 0o666  # as with a port on loopback: everybody on this machine may connect, and has to sign; its directory may be stricter
 
 CONTROL_BODY = 64 * 1024  # bytes that the command line may send
 FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
@@ -137,7 +143,7 @@ class Bridge:
             sessions_lost=self._broker.sessions_lost,
             messages_received=self._messages.counters.received,
             messages_unmatched=self._messages.counters.unmatched,
-            requests_refused=self._requests.counters.refused,
+            requests_refused=self._requests.refused,
             imbalance=self.outbox.ledger.imbalance(),
             full=self.outbox.full,
             unsaved=self.outbox.unsaved,
@@ -237,15 +243,27 @@ class Bridge:
             move=self.move,
         )
         settings = self._settings
-        if self._hooks.all:
-            listening = _listening("http", settings.http.listen)
-            await listeners.enter_async_context(Inlet(listening, self._requests.answer, max_body=settings.http.max_body))
-            logger.info("hooks listening address=%s", _address(listening))
+        passed = systemd.passed_sockets(lambda name: name != ADMIN_SOCKET)
+        if self._hooks.all or passed:
+            hooks = passed or [_hooks_socket(settings.http)]
+            door = Inlet(
+                hooks,
+                self._requests.answer,
+                max_body=settings.http.max_body,
+                admit=self._requests.admit,
+                trusted=proxies(settings.http.trusted_proxies),
+                tls=None if settings.http.tls is None else ServedFiles(settings.http.tls.cert, settings.http.tls.key).context,
+            )
+            await listeners.enter_async_context(door)
+            for listening in hooks:
+                own_file = not passed and settings.http.socket_file is not None  # it is bound by another name, which may be shorter
+                logger.info("hooks listening address=%s%s", settings.http.listen if own_file else _address(listening), " from=systemd" if passed else "")
         token = settings.admin.token.get_secret_value() if settings.admin.token else None
-        listening = _listening("admin", settings.admin.listen)
-        await listeners.enter_async_context(Inlet(listening, PublicSide(watched, token=token).answer, max_body=0))
-        logger.info("admin listening address=%s", _address(listening))
-        await listeners.enter_async_context(Inlet(listening_unix(self._control), ControlSide(watched).answer, max_body=CONTROL_BODY))
+        admin = systemd.passed_sockets(lambda name: name == ADMIN_SOCKET) or [_listening("admin", settings.admin.listen)]
+        await listeners.enter_async_context(Inlet(admin, PublicSide(watched, token=token).answer, max_body=0))
+        for listening in admin:
+            logger.info("admin listening address=%s", _address(listening))
+        await listeners.enter_async_context(Inlet([listening_unix(self._control)], ControlSide(watched).answer, max_body=CONTROL_BODY))
 
     def _all_couriers(self) -> list[Courier]:
         return [*self._couriers.values(), self._commands]
@@ -409,6 +427,15 @@ def _listening(what: str, address: str) -> socket.socket:
         raise ListenError(f"{what}.listen: {address} can't be listened on: {exc.strerror}; is another program using it?") from exc
 
 
+def _hooks_socket(http: HttpSettings) -> socket.socket:
+    if http.socket_file is None:
+        return _listening("http", http.listen)
+    try:
+        return listening_unix(Path(http.socket_file), mode=FOR_EVERYBODY)
+    except OSError as exc:
+        raise ListenError(f"http.listen: {http.socket_file} can't be made: {exc.strerror}; its directory has to be there, and ours to write to") from exc
+
+
 def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"{host}:{port}"
+    name = listening.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"

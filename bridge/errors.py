@@ -37,9 +37,9 @@ class SignatureError(BridgeError):
 
 
 class HookError(BridgeError):
-    """A request is answered with *status* and a problem document (RFC 9457)."""
+    """A request is answered with *status* and a problem document (RFC 9457), which says nothing more where *detail* is None."""
 
-    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, status: int, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail

@@ -18,12 +18,17 @@ from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
-from bridge.rules.inbound import Hook, Hooks, Inbound, unguarded
+from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
-from bridge.tls import client_context
+from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
+
+_IN_THE_CLEAR = (
+    "its secret crosses the network in the clear, as hooks listen on {listen} without TLS: "
+    "set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -108,6 +113,8 @@ class Settings(Slice):
         for name, rule in self.inbound.items():
             if rule.verify.scheme == "none":
                 yield ("inbound", name, "verify"), "anyone who can reach this hook can use it"
+            if rule.verify.scheme in TOKENS and self.http.in_the_open:
+                yield ("inbound", name, "verify"), _IN_THE_CLEAR.format(listen=self.http.listen)
             if rule.retains:
                 yield ("inbound", name, "retain"), "a retained command is carried out again at every reconnect of the device"
             if risk := unguarded(rule):
@@ -141,6 +148,8 @@ class Settings(Slice):
 
     def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         contexts: dict[tuple[str, ...], Callable[[], object]] = {("mqtt",): self.mqtt.tls_context}
+        if self.http.tls is not None:
+            contexts["http",] = partial(server_context, self.http.tls.cert, self.http.tls.key)
         contexts |= {path: partial(client_context, sender.tls) for path, sender in self._senders().items() if sender.tls != TlsSettings()}
         for path, context in contexts.items():
             try:

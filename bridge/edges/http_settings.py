@@ -4,7 +4,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from bridge.rules.callers import TrustedProxies
 from bridge.rules.units import Size, Slice, size_bytes
+
+LOOPBACK = ("127.", "[::1]:", "localhost:")
 
 
 def listen_address(text: str) -> str:
@@ -15,11 +18,40 @@ def listen_address(text: str) -> str:
     return text
 
 
+def hooks_address(text: str) -> str:
+    """Return *text* if it is an address to listen on, or a socket file as in "unix:/run/mqtthook/hooks.sock"; raise ValueError."""
+    if not text.startswith("unix:"):
+        return listen_address(text)
+    path = text.removeprefix("unix:").removeprefix("//")
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        raise ValueError('expected the whole path of a socket file, as in "unix:/run/mqtthook/hooks.sock"')
+    return f"unix:{path}"
+
+
 Listen = Annotated[str, AfterValidator(listen_address)]
+
+
+class ServerTls(Slice):
+    """`http.tls`: who the listener is, in files in PEM form; the key may stand in the certificate's file."""
+
+    cert: str
+    key: str | None = None
 
 
 class HttpSettings(Slice):
     """The listener of the hooks."""
 
-    listen: Listen = "127.0.0.1:8080"
+    listen: Annotated[str, AfterValidator(hooks_address)] = "127.0.0.1:8080"
+    tls: ServerTls | None = None
     max_body: Size = size_bytes("256KiB")
+    trusted_proxies: TrustedProxies = ()
+
+    @property
+    def socket_file(self) -> str | None:
+        """Return the path of the socket file it listens on, or None if it is an address."""
+        return self.listen.removeprefix("unix:") if self.listen.startswith("unix:") else None
+
+    @property
+    def in_the_open(self) -> bool:
+        """Return True if what comes may have crossed a network in the clear, False if not."""
+        return self.tls is None and not self.trusted_proxies and self.socket_file is None and not self.listen.lower().startswith(LOOPBACK)

@@ -1,7 +1,15 @@
-"""What systemd is told, by its own protocol (sd_notify(3)); without systemd every call does nothing."""
+"""What systemd is told and what it hands over, by its own protocols (sd_notify(3), sd_listen_fds(3)).
+
+Without systemd every call does nothing.
+"""
 
 import os
 import socket
+from collections.abc import Callable
+
+from bridge.errors import ListenError
+
+FIRST_FD = 3  # SD_LISTEN_FDS_START
 
 
 def notify(*lines: str) -> None:
@@ -24,3 +32,30 @@ def watchdog_s() -> float | None:
     if not (usec.isascii() and usec.isdigit() and int(usec)) or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 1_000_000
+
+
+def passed_sockets(is_wanted: Callable[[str], bool]) -> list[socket.socket]:
+    """Return the listening sockets that were handed over under a name that is wanted; raise ListenError where one doesn't listen.
+
+    A name is what the socket's unit says as `FileDescriptorName=`, by default the unit's own. No program that is started
+    later inherits them.
+    """
+    count, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return []
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    named = [(fd, names[fd - FIRST_FD] if fd - FIRST_FD < len(names) else "") for fd in range(FIRST_FD, FIRST_FD + int(count))]
+    return [_handed_over(fd, name) for fd, name in named if is_wanted(name)]
+
+
+def _handed_over(fd: int, name: str) -> socket.socket:
+    try:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the library's own signature
+        found = socket.socket(fileno=fd)
+    except OSError as exc:
+        raise ListenError(f"systemd handed over {name or 'a socket'} (file descriptor {fd}), which is no socket: {exc.strerror}") from exc
+    if found.type != socket.SOCK_STREAM or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        found.close()
+        raise ListenError(f"systemd handed over {name or 'a socket'} (file descriptor {fd}), which doesn't listen: the unit needs ListenStream= and Accept=no")
+    found.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return found

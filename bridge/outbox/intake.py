@@ -13,6 +13,7 @@ from bridge.errors import HookError, SignatureError, StoreFull
 from bridge.model import Answer, Command, Message, Result
 from bridge.outbox.courier import Clock
 from bridge.outbox.devices import Devices
+from bridge.outbox.door import Door
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import Receipt
@@ -39,7 +40,6 @@ class Counters:
     received: int = 0
     unmatched: int = 0
     looped: int = 0
-    refused: int = 0
 
 
 class MessageIntake:
@@ -123,6 +123,16 @@ class RequestIntake:
         self._outbox, self.hooks, self._devices, self._clock, self._new_id = outbox, hooks, devices, clock, new_id
         self._is_connected = is_connected
         self.counters = Counters()
+        self._door = Door(clock.monotonic)
+
+    def admit(self, request: Request) -> None:
+        """Return if the body of a request is worth reading; raise HookError if not. Asked once for each, before `answer`."""
+        self._door.admit(self.hooks.of(request.path), request.client)
+
+    @property
+    def refused(self) -> int:
+        """Return how many requests were not let in, or could not be verified."""
+        return self._door.refused
 
     async def answer(self, method: str, request: Request) -> Response:
         """Return the answer to a request; raises HookError where it is an error."""
@@ -133,8 +143,7 @@ class RequestIntake:
         try:
             sender_id = verify(Evidence(how=hook.verify, keys=hook.keys, headers=request.headers, body=request.body, now=self._clock.wall()))
         except SignatureError as exc:
-            self.counters.refused += 1
-            logger.warning("refused hook=%s reason=%s", hook.name, str(exc))
+            self._door.wrong(hook.name, request.client, str(exc))
             return problem(401)
         return await self._command(hook, request, sender_id)
 

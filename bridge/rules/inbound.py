@@ -14,30 +14,32 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
+from bridge.rules.callers import UNKNOWN, AllowFrom
 from bridge.rules.devices import SAID, Available, Confirm, Expectation
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
 from bridge.rules.markup import strict_xml
-from bridge.rules.payloads import decoded, moment, strict_json, timestamp
+from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.publishes import Publish, Qos
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import Verification, Verify, keys
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem
-from bridge.rules.units import Duration, Secrets, Slice, one_or_more
+from bridge.rules.units import Allowance, Duration, Secrets, Slice, one_or_more
 
 NAMES = ("body", "headers", "query", "hook", "received_at", "now")
 ID = "id"  # the request's own; a capture of that name is meant instead, as in /hooks/lamps/{id}
 
 _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
-TOKENS = frozenset({"none", "bearer", "basic", "header", "query", "gitlab"})  # schemes that sign neither the body nor the time
+TOKENS = frozenset({"bearer", "basic", "header", "query", "gitlab"})  # schemes that send the secret itself along, and sign neither body nor time
 
 # What guards a house, or can burn it down, as people name its topics; a "clock" and "delegate" are none of it.
 _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
 )
 
+MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip to the broker before the answer
 MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
@@ -62,6 +64,8 @@ class Inbound(Slice):
     methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
     answer: Literal["published", "accepted", "confirmed"] = "published"
+    rate: Allowance | None = None
+    allow_from: AllowFrom | None = None
     enabled: bool = True
 
     @model_validator(mode="after")
@@ -153,13 +157,14 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What came to a hook, the body whole."""
+    """What came to a hook, the body whole; *client* is the address that it came from, as far as that can be told."""
 
     path: str
     query: str
     headers: Mapping[str, tuple[str, ...]]
     body: bytes
     received_at: float
+    client: str = UNKNOWN
 
 
 class Hooks:
@@ -213,7 +218,7 @@ def body_of(request: Request) -> Any:
     kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return strict_json(request.body) if request.body else None
+            return one_meaning(request.body) if request.body else None
         except ValueError as exc:
             raise HookError(400, f"the body is not JSON: {exc}") from exc
     if kind in ("application/xml", "text/xml") or kind.endswith("+xml"):
@@ -286,7 +291,7 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
 
 def unguarded(rule: Inbound) -> str | None:
     """Return why a hook may let a stranger at what guards the house, None where its requests are signed or it reaches no such thing."""
-    if rule.verify.scheme not in TOKENS:
+    if rule.verify.scheme not in {"none", *TOKENS}:
         return None
     remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
@@ -331,6 +336,6 @@ def _shown(payload: bytes) -> Any:
 
 def _form(text: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=200))
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as exc:
-        raise HookError(400, "more than 200 fields") from exc
+        raise HookError(400, f"more than {MAX_FIELDS} fields") from exc

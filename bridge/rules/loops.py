@@ -116,6 +116,8 @@ def any_level_is_open(topic: str) -> bool:
 
 def own_hooks(url: str, *, listen: str, paths: Mapping[str, Filter]) -> tuple[str, ...]:
     """Return the names of this bridge's hooks, by their *paths*, that *url* may lead to when they listen at *listen*."""
+    if listen.startswith("unix:"):
+        return ()  # no URL leads to a socket file
     plain = _TAG.sub("+", _COMMENT.sub("", url))
     parts = urlsplit(plain)
     host, _, port = listen.rpartition(":")

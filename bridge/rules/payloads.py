@@ -4,6 +4,7 @@ JSON is read strictly: no NaN and no infinity however it is written, no lone sur
 it could not be written out again.
 """
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -59,12 +60,28 @@ def strict_json(text: bytes) -> Any:
     return value
 
 
+def one_meaning(text: bytes) -> Any:
+    """Return the value of a JSON text as `strict_json` does; raise ValueError also where a key stands twice in a table.
+
+    Readers differ in which of the two they take (RFC 8259 section 4): what the sender meant can't be told.
+    """
+    strict_json(text)
+    return json.loads(text, object_pairs_hook=_table)
+
+
 def utf8(payload: bytes) -> str | None:
     """Return a payload as text, or None if it is none."""
     try:
         return payload.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return table
 
 
 def _inner(outer: Any) -> list[Any]:

@@ -4,6 +4,7 @@ Pure: text in, numbers out. A written form that doesn't fit raises ValueError wi
 """
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
@@ -65,6 +66,26 @@ def per_second(text: object) -> float:
     return float(found[1]) / _PERIODS[found[2]]
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """So many times within so many seconds: all of them at once, if need be."""
+
+    count: float
+    within_s: float
+
+    @property
+    def per_second(self) -> float:
+        """Return how many times a second that is in the long run."""
+        return self.count / self.within_s
+
+
+def quota(text: object) -> Quota:
+    """Return the quota of a rate like "10/s", "60/min" or "500/h"."""
+    rate = per_second(text)
+    within_s = _PERIODS[str(text).rpartition("/")[2]]
+    return Quota(max(round(rate * within_s, 6), 1.0), max(within_s, 1.0 / rate))
+
+
 def duration_text(length_s: float) -> str:
     """Return a duration as a person would say it: "45s", "5m", "2h 10m", "3d"."""
     if length_s < 1:
@@ -90,5 +111,6 @@ def whole(given: Any) -> Any:
 Duration = Annotated[float, BeforeValidator(some_seconds)]
 DurationOrZero = Annotated[float, BeforeValidator(seconds)]
 Rate = Annotated[float, BeforeValidator(per_second)]
+Allowance = Annotated[Quota, BeforeValidator(quota)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(one_or_more)]

@@ -2,31 +2,27 @@
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import socket
 import stat
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
-from bridge.edges import inlet as module
 from bridge.edges.inlet import Inlet, listening_tcp, listening_unix
+from bridge.edges.inlet import guests as connections
+from bridge.edges.inlet import server as module
 from bridge.errors import HookError
 from bridge.rules.answers import Response, json_response
+from bridge.rules.callers import Proxies, proxies
 from bridge.rules.inbound import Hook, Hooks, Inbound, Request
-from tests.rig.wait import UNIT_S
+from tests.rig.caller import DEADLINE_S, SHORT_S, Answer, Caller, calling, chunked, request, run, until_true
 
-T = TypeVar("T")
-
-DEADLINE_S = 20.0 * UNIT_S
-SHORT_S = 0.2  # for what a test waits for in vain, on every machine
 MAX_BODY = 1_000
 MORE = b"x" * (MAX_BODY + 1)
 
@@ -48,79 +44,9 @@ class Desk:
         return json_response(200, {"path": request.path, "length": len(request.body)})
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer as it came."""
-
-    version: str
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        """Return its JSON."""
-        return json.loads(self.body)
-
-
-class Caller:
-    """A client that writes what it likes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer, self._ahead = reader, writer, b""
-
-    async def send(self, raw: bytes) -> None:
-        self._writer.write(raw)
-        await self._writer.drain()
-
-    async def answer(self, *, without_body: bool = False) -> Answer:
-        """Read one answer."""
-        head = self._ahead + await self._reader.readuntil(b"\r\n\r\n")
-        self._ahead = b""
-        line, *lines = head.decode().rstrip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
-        body = b"" if without_body else await self._reader.readexactly(int(headers["content-length"]))
-        return Answer(line.split()[0], int(line.split()[1]), headers, body)
-
-    async def rest(self) -> bytes:
-        """Return what else comes before the server closes."""
-        with suppress(ConnectionResetError):
-            return await self._reader.read()
-        return b""
-
-    async def drip(self, sign: bytes) -> None:
-        """Send this again and again, a little at a time, until anything comes back or the server closes."""
-        coming = asyncio.create_task(self._reader.read(1))
-        with suppress(ConnectionError):
-            while not coming.done():
-                await self.send(sign)
-                await asyncio.wait([coming], timeout=SHORT_S / 10)
-        self._ahead += await coming
-
-    def leave(self) -> None:
-        """Reset the connection."""
-        self._writer.transport.abort()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a loop of its own, and not for ever."""
-    return asyncio.run(asyncio.wait_for(work, DEADLINE_S))
-
-
 @asynccontextmanager
-async def calling(port: int) -> AsyncIterator[Caller]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Caller(reader, writer)
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-@asynccontextmanager
-async def listening(answer: Callable[[str, Request], Awaitable[Response]]) -> AsyncIterator[int]:
-    async with Inlet(listening_tcp("127.0.0.1:0"), answer, max_body=MAX_BODY) as inlet:
+async def listening(answer: Callable[[str, Request], Awaitable[Response]], *, trusted: Proxies | None = None, admit: Callable[[Request], None] | None = None) -> AsyncIterator[int]:
+    async with Inlet([listening_tcp("127.0.0.1:0")], answer, max_body=MAX_BODY, trusted=trusted, admit=admit) as inlet:
         yield inlet.port
 
 
@@ -133,16 +59,6 @@ def asked(raw: bytes, answer: Callable[[str, Request], Awaitable[Response]], *, 
             return await caller.answer(without_body=without_body)
 
     return run(work())
-
-
-def request(line: str = "POST /hooks/door HTTP/1.1", *headers: str, body: bytes = b"") -> bytes:
-    """Return a request with a Host, and a length unless the headers tell of one."""
-    length = [] if any(header.lower().startswith(("content-length", "transfer-encoding")) for header in headers) else [f"Content-Length: {len(body)}"]
-    return "\r\n".join([line, "Host: hall.example", *headers, *length, "", ""]).encode("utf-8", "surrogateescape") + body
-
-
-def chunked(*chunks: bytes) -> bytes:
-    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
 # --- what a request becomes ---
@@ -311,7 +227,7 @@ def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("first", [b"", request()], ids=["first", "second"])
 @pytest.mark.parametrize("start", [b"", b"POST /hooks/door HTTP/1.1\r\nX: "], ids=["silent", "trickling"])
 def test_headers_that_do_not_come_in_time_end_the_connection(first: bytes, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEPALIVE_S", SHORT_S)
+    monkeypatch.setattr(connections, "KEEPALIVE_S", SHORT_S)
     desk = Desk()
 
     async def work() -> bytes:
@@ -330,7 +246,7 @@ def test_headers_that_do_not_come_in_time_end_the_connection(first: bytes, start
 
 def test_a_time_limit_of_headers_does_not_cut_off_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that waits for the broker may take longer than a client may be idle."""
-    monkeypatch.setattr(module, "KEEPALIVE_S", SHORT_S / 4)
+    monkeypatch.setattr(connections, "KEEPALIVE_S", SHORT_S / 4)
 
     async def answer(method: str, request: Request) -> Response:
         await asyncio.sleep(SHORT_S)  # this is what is measured: longer than the limit
@@ -339,28 +255,140 @@ def test_a_time_limit_of_headers_does_not_cut_off_an_answer(monkeypatch: pytest.
     assert asked(request(), answer).status == 200
 
 
-def test_200_connections_are_served_at_once() -> None:
-    everybody = asyncio.Event()
-    count = 0
+@dataclass
+class Waiting:
+    """An answering function that answers nobody until it is told to."""
 
-    async def answer(method: str, request: Request) -> Response:
-        nonlocal count
-        count += 1
-        if count == 200:
-            everybody.set()
-        await everybody.wait()
+    begun: int = 0
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, _method: str, _request: Request) -> Response:
+        self.begun += 1
+        await self.go_on.wait()
         return json_response(200, {})
 
-    async def one(port: int) -> int:
-        async with calling(port) as caller:
+
+async def served(port: int) -> int:
+    async with calling(port) as caller:
+        await caller.send(request())
+        return (await caller.answer()).status
+
+
+@pytest.mark.parametrize(("trusted", "most"), [(Proxies(), 32), (proxies(("127.0.0.1",)), 256)], ids=["one caller", "a proxy"])
+def test_as_many_connections_as_may_be_are_served_at_once_and_the_next_is_refused(trusted: Proxies, most: int) -> None:
+    """FAULTS S21: 32 of one address, 256 in all; behind a proxy that the config names there are many callers."""
+
+    async def work() -> tuple[list[int], bytes]:
+        desk = Waiting()
+        async with listening(desk.answer, trusted=trusted) as port, asyncio.TaskGroup() as tasks:
+            all_served = [tasks.create_task(served(port)) for _ in range(most)]
+            await until_true(lambda: desk.begun == most)
+            async with calling(port) as one_more:
+                rest = await one_more.rest()
+            desk.go_on.set()
+            return [await task for task in all_served], rest
+
+    assert run(work()) == ([200] * most, b"")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nX: ", request("POST / HTTP/1.1", "Content-Length: 5", body=b"ab")], ids=["silent", "in its headers", "in its body"])
+def test_one_more_takes_the_place_of_the_one_that_was_idle_the_longest(sent: bytes) -> None:
+    """FAULTS S19 to S21: who opens connections and asks nothing keeps nobody out, himself included."""
+
+    async def work() -> tuple[bytes, list[int]]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, AsyncExitStack() as stack:
+            idle = []
+            for _ in range(32):
+                idle.append(await stack.enter_async_context(calling(inlet.port)))
+                await idle[-1].send(sent)
+            statuses = [await served(inlet.port)]
+            rest = await idle[0].rest()
+            await until_true(lambda: inlet.connections == 31)  # so that the next one takes nobody's place
+            statuses.append(await served(inlet.port))
+            await idle[1].send(request() if not sent else b"\r\n\r\n" if b"X: " in sent else b"cde")
+            return rest, [*statuses, (await idle[1].answer()).status]
+
+    assert run(work()) == (b"", [200, 200, 400 if sent[-3:] == b"X: " else 200])
+
+
+def test_a_flood_of_connections_leaves_the_bounded_number() -> None:
+    """FAULTS S21: 5,000 idle connections of one address."""
+
+    async def work() -> tuple[int, int]:
+        async with listening(Desk().answer) as port, AsyncExitStack() as stack:
+            flood = [await stack.enter_async_context(calling(port)) for _ in range(300)]
+            status = await served(port)
+            gone = [asyncio.create_task(caller.rest()) for caller in flood]
+            await until_true(lambda: sum(task.done() for task in gone) >= 300 - 32)
+            left = sum(not task.done() for task in gone)
+            for task in gone:
+                task.cancel()
+            return status, left
+
+    status, left = run(work())
+    assert status == 200
+    assert left <= 32
+
+
+def test_who_does_not_read_his_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_S", SHORT_S)
+    ended = asyncio.Event()
+
+    async def answer(method: str, request: Request) -> Response:
+        return Response(status=200, body=b"x" * 8_000_000)  # more than both sockets hold
+
+    async def work() -> None:
+        async with Inlet([listening_tcp("127.0.0.1:0")], answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
             await caller.send(request())
-            return (await caller.answer()).status
+            await until_true(lambda: inlet.connections == 1)
+            await until_true(lambda: inlet.connections == 0)
+            ended.set()
+            caller.leave()
 
-    async def work() -> list[int]:
-        async with listening(answer) as port:
-            return await asyncio.gather(*(one(port) for _ in range(200)))
+    run(work())
+    assert ended.is_set()
 
-    assert run(work()) == [200] * 200
+
+def test_a_request_that_is_not_let_in_costs_no_body() -> None:
+    """The door is asked before the body is read: a refusal comes though the body never does."""
+
+    def admit(head: Request) -> None:
+        raise HookError(403)
+
+    async def work() -> Answer:
+        async with listening(Desk().answer, admit=admit) as port, calling(port) as caller:
+            await caller.send(request("POST /hooks/door HTTP/1.1", "Content-Length: 900"))
+            return await caller.answer()
+
+    answer = run(work())
+    assert (answer.status, answer.document) == (403, {"type": "about:blank", "title": "Forbidden", "status": 403})
+
+
+def test_the_address_is_the_sockets_unless_a_trusted_proxy_tells_another() -> None:
+    """RFC 7239; the rule's own table is tests/unit/test_callers.py."""
+    for trusted, client in ((Proxies(), "127.0.0.1"), (proxies(("127.0.0.0/8",)), "203.0.113.9")):
+        desk = Desk()
+
+        async def work(desk: Desk = desk, trusted: Proxies = trusted) -> None:
+            async with listening(desk.answer, trusted=trusted) as port, calling(port) as caller:
+                await caller.send(request("POST / HTTP/1.1", "X-Forwarded-For: 198.51.100.7, 203.0.113.9"))
+                await caller.answer()
+
+        run(work())
+        assert [got.client for _, got in desk.seen] == [client]
+
+
+def test_a_proxy_that_nobody_named_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with listening(Desk().answer, admit=lambda head: None) as port, calling(port) as caller:
+            for _ in range(3):
+                await caller.send(request("POST / HTTP/1.1", "X-Forwarded-For: 203.0.113.9"))
+                await caller.answer()
+
+    run(work())
+    assert [record.getMessage() for record in caplog.records if "X-Forwarded-For" in record.getMessage()] == [
+        'a request from 127.0.0.1 has X-Forwarded-For, which is not believed: if a proxy runs there, set http.trusted_proxies = ["127.0.0.1"]'
+    ]
 
 
 # --- one connection after the other request ---
@@ -456,16 +484,20 @@ MALFORMED = {
     "raw bytes in the path": request("POST /\udcff\udcfe HTTP/1.1"),
     "NUL in a header": request("POST / HTTP/1.1", "X: a\0b"),
     "a path without a slash": request("POST hooks HTTP/1.1"),
-    # Bounds
-    "200 headers": request("POST / HTTP/1.1", *(f"X-{n}: y" for n in range(200))),
-    "a long header": request("POST / HTTP/1.1", "X: " + "y" * 9_000),
-    "a long path": request(f"POST /{'y' * 9_000} HTTP/1.1"),
     # Others
     "an unknown method": request("FROB / HTTP/1.1"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/3.7": request("POST / HTTP/3.7"),
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50,
     "garbage": bytes(range(128, 256)) * 4 + b"\r\n\r\n",
+}
+
+
+TOO_LARGE = {  # RFC 6585 section 5, RFC 9110 section 15.5.15
+    "200 headers": (431, request("POST / HTTP/1.1", *(f"X-{n}: y" for n in range(200)))),
+    "a long header": (431, request("POST / HTTP/1.1", "X: " + "y" * 9_000)),
+    "a long header's name": (431, request("POST / HTTP/1.1", "y" * 9_000 + ": x")),
+    "a long path": (414, request(f"POST /{'y' * 9_000} HTTP/1.1")),
 }
 
 
@@ -484,6 +516,12 @@ def refused(raw: bytes) -> tuple[Answer, bytes, Desk]:
 def test_a_malformed_request_is_refused_and_ends_the_connection(raw: bytes) -> None:
     answer, rest, desk = refused(raw)
     assert (answer.status, rest, desk.seen) == (400, b"", [])
+
+
+@pytest.mark.parametrize(("status", "raw"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_request_that_is_too_large_before_its_body_is_told_which_part_is(status: int, raw: bytes) -> None:
+    answer, rest, desk = refused(raw)
+    assert (answer.status, answer.headers["content-type"], rest, desk.seen) == (status, "application/problem+json", b"", [])
 
 
 def test_a_malformed_request_behind_a_good_one_does_not_reach_anybody() -> None:
@@ -560,7 +598,7 @@ def test_an_exception_is_logged_and_answered_without_a_detail(caplog: pytest.Log
     failed = asked(request("POST /hooks/door?token=QUERY-TOKEN HTTP/1.1"), answer)
     assert (failed.status, failed.headers["content-type"]) == (500, "application/problem+json")
     assert failed.document == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
-    [record] = [record for record in caplog.records if record.name == "bridge.edges.inlet"]
+    [record] = [record for record in caplog.records if record.name == "bridge.edges.inlet.server"]
     assert record.levelno == logging.ERROR
     assert "/hooks/door" in record.getMessage()
     assert "QUERY-TOKEN" not in record.getMessage()
@@ -632,7 +670,7 @@ def test_closing_lets_an_answer_be_finished(monkeypatch: pytest.MonkeyPatch) -> 
         return json_response(200, {"done": True})
 
     async def work() -> Answer:
-        inlet = Inlet(listening_tcp("127.0.0.1:0"), answer, max_body=MAX_BODY)
+        inlet = Inlet([listening_tcp("127.0.0.1:0")], answer, max_body=MAX_BODY)
         await inlet.__aenter__()
         async with calling(inlet.port) as caller, asyncio.TaskGroup() as tasks:
             await caller.send(request())
@@ -664,7 +702,7 @@ def test_closing_does_not_wait_for_ever() -> None:
         raise AssertionError
 
     async def work() -> bytes:
-        inlet = Inlet(listening_tcp("127.0.0.1:0"), answer, max_body=MAX_BODY)
+        inlet = Inlet([listening_tcp("127.0.0.1:0")], answer, max_body=MAX_BODY)
         await inlet.__aenter__()
         async with calling(inlet.port) as caller, calling(inlet.port) as idle:
             await caller.send(request())
@@ -683,6 +721,27 @@ def test_a_closed_inlet_takes_no_connection() -> None:
     port = run(work())
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("before", [b"", b"POST /late HTTP/1.1\r\nHost: hall", request("POST /late HTTP/1.1", "Content-Length: 2", body=b"a")], ids=["silent", "in its headers", "in its body"])
+def test_closing_waits_for_a_request_that_is_just_coming(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was let in a moment ago isn't cut off: a restart behind a socket of systemd's refuses nobody."""
+    monkeypatch.setattr(module, "SHUTDOWN_S", DEADLINE_S)
+    monkeypatch.setattr(module, "FRESH_S", DEADLINE_S)
+
+    async def work() -> Answer:
+        inlet = Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY)
+        await inlet.__aenter__()
+        async with calling(inlet.port) as caller, asyncio.TaskGroup() as tasks:
+            await caller.send(before)
+            await until_true(lambda: inlet.connections == 1)
+            tasks.create_task(inlet.__aexit__(None, None, None))
+            await refuses(inlet.port)
+            await caller.send(request("POST /late HTTP/1.1") if not before else b".example\r\nContent-Length: 0\r\n\r\n" if b"Length" not in before else b"b")
+            return await caller.answer()
+
+    answer = run(work())
+    assert (answer.document["path"], answer.headers["connection"]) == ("/late", "close")
 
 
 # --- listening ---
@@ -720,7 +779,7 @@ def far_away(tmp_path: Path) -> Path:
 
 def asked_at(path: Path, raw: bytes) -> Answer:
     async def work() -> Answer:
-        async with Inlet(listening_unix(path), Desk().answer, max_body=MAX_BODY):
+        async with Inlet([listening_unix(path)], Desk().answer, max_body=MAX_BODY):
             directory = os.open(path.parent, os.O_PATH)
             try:
                 reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{path.name}")
@@ -749,6 +808,22 @@ def test_a_socket_is_for_its_user_alone(tmp_path: Path) -> None:
         assert os.umask(0) == 0  # and what is made later is not touched
     finally:
         os.umask(before)
+
+
+def test_a_socket_may_be_for_everybody(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with listening_unix(tmp_path / "hooks.sock", mode=0o666):
+            assert stat.S_IMODE((tmp_path / "hooks.sock").stat().st_mode) == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_another_file_is_not_replaced_by_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(FileExistsError):
+        listening_unix(tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_a_socket_that_an_earlier_run_left_is_replaced(tmp_path: Path) -> None:

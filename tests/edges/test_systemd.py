@@ -1,13 +1,16 @@
-"""What systemd is told, against a real datagram socket."""
+"""What systemd is told, against a real datagram socket; and what it hands over, in a process that gets it."""
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bridge.edges.systemd import notify, watchdog_s
+from tests.rig.activation import handing_over
 
 
 def bound(address: str) -> socket.socket:
@@ -85,3 +88,53 @@ def test_the_watchdog_is_ours_or_none(usec: str | None, pid: str | None, due_s: 
         else:
             monkeypatch.setenv(name, value)
     assert watchdog_s() == due_s
+
+
+HANDED_OVER = """
+import sys
+from bridge.edges.systemd import passed_sockets
+from bridge.errors import ListenError
+try:
+    for wanted in (lambda name: name == "admin", lambda name: name != "admin"):
+        print([found.getsockname()[1] for found in passed_sockets(wanted)])
+except ListenError as exc:
+    print(exc)
+"""
+
+ROOT = Path(__file__).parents[2]
+
+
+def handed_over(sockets: list[socket.socket], *, names: str | None, pid: str = "$$", count: str | None = None) -> str:
+    """Return what a process says that gets these sockets from file descriptor 3 on, as systemd hands them over."""
+    fds = [one.fileno() for one in sockets]
+    command = handing_over(fds, [sys.executable, "-c", HANDED_OVER], names=names, pid=pid, count=count)
+    return subprocess.run(command, pass_fds=fds, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    """Give two sockets that listen."""
+    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    yield found
+    for one in found:
+        one.close()
+
+
+def test_sockets_are_taken_by_their_names(sockets: list[socket.socket]) -> None:
+    """sd_listen_fds_with_names(3)."""
+    hooks, admin = (one.getsockname()[1] for one in sockets)
+    assert handed_over(sockets, names="hooks:admin") == f"[{admin}]\n[{hooks}]\n"
+    assert handed_over(sockets, names="mqtthook.socket:mqtthook.socket") == f"[]\n[{hooks}, {admin}]\n"
+    assert handed_over(sockets, names=None) == f"[]\n[{hooks}, {admin}]\n"
+
+
+@pytest.mark.parametrize(("pid", "count"), [("1", None), ("", None), ("$$", "0"), ("$$", ""), ("$$", "two"), ("$$", "-1")])
+def test_what_is_meant_for_another_process_or_is_no_number_is_nothing(sockets: list[socket.socket], pid: str, count: str | None) -> None:
+    assert handed_over(sockets, names=None, pid=pid, count=count) == "[]\n[]\n"
+
+
+def test_what_does_not_listen_is_told(sockets: list[socket.socket]) -> None:
+    with socket.socket() as silent, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        for one in (silent, datagrams):
+            assert handed_over([one], names="hooks") == "[]\nsystemd handed over hooks (file descriptor 3), which doesn't listen: the unit needs ListenStream= and Accept=no\n"
+    assert "file descriptor 5), which is no socket" in handed_over(sockets, names=None, count="3")

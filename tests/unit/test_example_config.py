@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from bridge.config.load import Loaded, load
 from bridge.config.settings import Settings
+from tests.rig.certificates import certificate
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SWITCHED_OFF = re.compile(r"^# (?=\[[a-z.\-]+\]|[a-z_]+ = )", re.MULTILINE)
@@ -28,7 +29,10 @@ def switched_on(text: str) -> str:
 
 def loaded(text: str, directory: Path) -> Loaded:
     path = directory / "config.toml"
-    path.write_text(SHARED.sub("", text))
+    certificate(directory, "listener")
+    text = SHARED.sub("", text)
+    path.write_text(text.replace("/etc/mqtthook/tls/cert.pem", f"{directory}/listener.pem").replace("/etc/mqtthook/tls/key.pem", f"{directory}/listener.key"))
+    (directory / "listener.key").chmod(0o600)
     path.chmod(0o600)
     return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET) | dict.fromkeys(re.findall(r'apprise = "env:([A-Z_]+)"', text), SERVICE))
 

@@ -1,5 +1,6 @@
 """The files of a `tls` table: each that can't be used is told with its key."""
 
+import logging
 import os
 import ssl
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.rules.access import TlsSettings
-from bridge.tls import client_context
+from bridge.tls import ServedFiles, client_context, server_context
 from tests.rig.certificates import certificate
 
 
@@ -80,3 +81,82 @@ def test_only_what_is_named_is_trusted(files: Path) -> None:
 def test_nothing_is_checked_where_that_is_written_out() -> None:
     context = client_context(TlsSettings(verify=False))
     assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_NONE)
+
+
+# --- a listener's ---
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """Give a directory with a listener's certificate and key."""
+    certificate(tmp_path, "listener")
+    (tmp_path / "listener.key").chmod(0o600)
+    return tmp_path
+
+
+def at(directory: Path) -> tuple[str, str]:
+    return str(directory / "listener.pem"), str(directory / "listener.key")
+
+
+def test_a_listener_speaks_no_old_tls(served: Path) -> None:
+    """RFC 8996."""
+    assert server_context(*at(served)).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_a_key_that_others_can_read_is_refused(served: Path) -> None:
+    cert, key = at(served)
+    Path(key).chmod(0o644)
+    with pytest.raises(ConfigError) as caught:
+        server_context(cert, key)
+    assert str(caught.value) == f"key: {key}: others can read this file, and it holds the key: chmod 600 {key}"
+    both = served / "both.pem"
+    both.write_bytes(Path(key).read_bytes() + Path(cert).read_bytes())
+    both.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"^cert: .*both.pem: others can read this file"):
+        server_context(str(both), None)
+    both.chmod(0o640)
+    server_context(str(both), None)
+
+
+def test_a_listeners_file_that_can_not_be_used_is_told_with_its_key(served: Path, files: Path) -> None:
+    cert, key = at(served)
+    for written, told in (((f"{served}/no.pem", key), "cert: .*No such file"), ((cert, f"{served}/no.key"), "key: .*No such file"), ((str(files / "me.pem"), key), "key: .*doesn't belong")):
+        with pytest.raises(ConfigError, match=told):
+            server_context(*written)
+
+
+def test_files_are_read_again_once_they_changed(served: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shown = ServedFiles(*at(served))
+    first = shown.context()
+    assert shown.context() is first
+    certificate(served, "listener")
+    (served / "listener.key").chmod(0o600)
+    with caplog.at_level(logging.INFO):
+        second = shown.context()
+    assert second is not first
+    assert shown.context() is second
+    assert [record.getMessage() for record in caplog.records] == [f"certificate read again file='{served}/listener.pem'"]
+
+
+@pytest.mark.parametrize("broken", ["gone", "garbage", "readable", "another key"])
+def test_what_is_broken_later_leaves_the_old_one_and_is_told_once(served: Path, files: Path, caplog: pytest.LogCaptureFixture, broken: str) -> None:
+    cert, key = at(served)
+    shown = ServedFiles(cert, key)
+    first, good = shown.context(), Path(key).read_bytes()
+    match broken:
+        case "gone":
+            Path(key).unlink()
+        case "garbage":
+            Path(key).write_text("half a")
+        case "readable":
+            Path(key).chmod(0o644)
+        case _:
+            Path(key).write_bytes((files / "authority.key").read_bytes())
+    assert [shown.context() for _ in range(3)] == [first] * 3
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith(("http.tls.key: ", "http.tls.cert: "))
+    Path(key).write_bytes(good)
+    Path(key).chmod(0o600)
+    assert shown.context() is not first
+    assert len(caplog.records) == 1

@@ -1,0 +1,50 @@
+"""The sockets to listen on: at an address, or in a file."""
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+BACKLOG = 128  # who waits to be accepted: asyncio's own default is 100
+
+
+def listening_tcp(address: str) -> socket.socket:
+    """Return a socket that listens on an address like "127.0.0.1:8080"; raises OSError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family, kind, proto, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listening = socket.socket(family, kind, proto)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listening
+
+
+def listening_unix(path: Path, *, mode: int = 0o600) -> socket.socket:
+    """Return a socket that listens at *path*, by default for this user alone; what an earlier run left there is replaced. Raises OSError."""
+    directory = os.open(path.parent, os.O_PATH)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o777 & ~mode)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise FileExistsError(errno.EEXIST, "there is another file")
+            path.unlink()
+        # Through the open directory: a path of its own may be longer than the 107 bytes that a socket's may have.
+        listening.bind(f"/proc/self/fd/{directory}/{path.name}")
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.umask(umask)
+        os.close(directory)
+    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listening
