@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
@@ -16,7 +16,7 @@ from bridge.rules.expressions import Expression, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, loop_in, onward
 from bridge.rules.payloads import decoded, moment, strict_json, timestamp
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
-from bridge.rules.signing import Verification, Verify, keys
+from bridge.rules.signing import Evidence, Verification, Verify, keys
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem, topic_problem
 from bridge.rules.units import Duration, Secrets, Slice, one_or_more, whole
@@ -28,12 +28,19 @@ _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 
 
+def _long_enough(token: SecretStr) -> SecretStr:
+    keys("bearer", [token.get_secret_value()])  # ValueError where it is short
+    return token
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
     path: str | None = None
     verify: Verify
     secret: Secrets = ()
+    verify_token: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    challenge: Literal["graph", "cloudevents"] | None = None
     topic: TopicText
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
@@ -49,6 +56,8 @@ class Inbound(Slice):
     def _fits_together(self) -> "Inbound":
         if self.json_body is not None and self.text is not None:
             raise ValueError("expected one of `json` and `text`")
+        if self.verify_token is not None and self.verify.scheme != "meta":
+            raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
         captures = set(self.pattern("x").captures)
@@ -121,6 +130,11 @@ def segments(raw_path: str) -> tuple[str, ...]:
         return tuple(unquote_to_bytes(segment).decode() for segment in raw_path.removeprefix("/").split("/"))
     except UnicodeError as exc:
         raise HookError(400, "the path is not UTF-8") from exc
+
+
+def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evidence:
+    """Return what a request to a hook is judged by."""
+    return Evidence(how=hook.verify, keys=hook.keys, method=method, path=request.path, query=request.query, headers=request.headers, body=request.body, now=now)
 
 
 def names_of(hook: Hook, request: Request) -> dict[str, Any]:

@@ -238,7 +238,7 @@ def test_the_schedule_is_what_a_receiver_that_is_down_will_see() -> None:
     ],
 )
 def test_the_log_says_why_a_request_got_401_in_the_words_of_the_page(scheme: Any, headers: dict[str, str]) -> None:
-    evidence = Evidence(how=Verification(scheme=scheme), keys=[b"k" * 32], headers={name: (value,) for name, value in headers.items()}, body=b"", now=NOW)
+    evidence = Evidence(how=Verification(scheme=scheme), keys=[b"k" * 32], method="POST", path="/", query="", headers={name: (value,) for name, value in headers.items()}, body=b"", now=NOW)
     with pytest.raises(SignatureError) as caught:
         verify(evidence)
     assert f"| `{caught.value}` |" in page("hooks.md")

@@ -1,0 +1,173 @@
+"""Test vectors: requests in a JSON list, each with its secret and whether it is to be accepted, judged as a hook would.
+
+A vector has `id`, `scheme`, `secret`, `headers` (a table, each value a text or a list of them), `method`, `url`, `body`, `body_encoding`
+("utf-8" or "base64"), `now` (unix seconds; null: no time is checked), `tolerance` (seconds; null: the scheme's own), `valid`,
+and where it has any `options` and `expect_response`. Its secrets may be shorter than a hook's. Pure.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from bridge.errors import HookError, SignatureError
+from bridge.rules.answers import Response, problem
+from bridge.rules.challenges import challenged, greeted
+from bridge.rules.inbound import Hook, Inbound, Request, evidence_of
+from bridge.rules.signing import SCHEMES, keys, verify
+from bridge.rules.signing.reading import bytes_of, json_in
+from bridge.rules.topics import Filter
+from bridge.rules.units import MAX_DURATION_S
+
+NAMES = {"header-token": "header", "query-token": "query"}  # as the vectors call them, where that isn't our name
+
+_OPTIONS = ("header", "hash", "encoding", "prefix", "param")
+
+# Who asks, by what only its requests hold: a header, or a parameter in the URL.
+_CHALLENGERS = {"x-signature-ed25519": "discord", "x-slack-signature": "slack", "x-zm-signature": "zoom"}
+
+
+class Result(StrEnum):
+    """What came of a vector."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of a vector, and why; no reason where it passed."""
+
+    id: str
+    scheme: str
+    result: Result
+    reason: str = ""
+
+
+def findings(document: Any) -> list[Finding]:
+    """Return what came of every vector in a list; raise ValueError where it is none, or one of them lacks something."""
+    if not isinstance(document, list):
+        raise ValueError(f"expected a list of vectors, found {_kind(document)}")
+    return [_found(vector, n) for n, vector in enumerate(document, 1)]
+
+
+def _found(vector: Any, n: int) -> Finding:
+    if not isinstance(vector, dict):
+        raise ValueError(f"vector {n}: expected a table, found {_kind(vector)}")
+    id = vector.get("id", f"number {n}")
+    if missing := [name for name in ("scheme", "secret", "headers", "body", "valid") if name not in vector]:
+        raise ValueError(f"vector {n} ({id}): {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    scheme = NAMES.get(str(vector["scheme"]), str(vector["scheme"]))
+    try:
+        result, reason = _judged(vector, scheme)
+    except (ValidationError, TypeError, ValueError, AttributeError) as exc:
+        raise ValueError(f"vector {n} ({id}): it can't be read: {_sentence(exc)}") from exc
+    return Finding(id=str(id), scheme=scheme, result=result, reason=reason)
+
+
+def _judged(vector: Mapping[str, Any], scheme: str) -> tuple[Result, str]:
+    if scheme == "challenge":
+        return _judged_challenge(vector)
+    if scheme not in SCHEMES:
+        return Result.SKIPPED, f'no hook knows the scheme "{scheme}"'
+    hook, request = hook_of(vector, scheme), request_of(vector)
+    try:
+        id = verify(evidence_of(hook, str(vector.get("method", "POST")), request, now=request.received_at))
+    except SignatureError as exc:
+        return (Result.FAILED, f"expected to be accepted, was refused: {exc}") if vector["valid"] else (Result.PASSED, "")
+    return (Result.PASSED, "") if vector["valid"] else (Result.FAILED, f"expected to be refused, was accepted{f' as {id}' if id else ''}")
+
+
+def _judged_challenge(vector: Mapping[str, Any]) -> tuple[Result, str]:
+    request, method = request_of(vector), str(vector.get("method", "POST"))
+    asker = next((asker for name, asker in _CHALLENGERS.items() if name in request.headers), None)
+    asker = asker or ("meta" if "hub.mode=" in request.query else "graph" if "validationToken=" in request.query else "cloudevents" if method == "OPTIONS" else None)
+    if asker is None:
+        return Result.SKIPPED, "nobody asks such a challenge"
+    answer = _answer(hook_of(vector, asker), method, request)
+    differs = "; ".join(_differences(vector.get("expect_response", {}), answer))
+    return (Result.FAILED, f"as a challenge of {asker}: {differs}") if differs else (Result.PASSED, "")
+
+
+def _answer(hook: Hook, method: str, request: Request) -> Response:
+    try:
+        if (greeting := greeted(hook, method, request)) is not None:
+            return greeting
+        evidence = evidence_of(hook, method, request, now=request.received_at)
+        verify(evidence)
+        return challenged(evidence, hook.rule.challenge) or problem(404, "it is no challenge")
+    except SignatureError as exc:
+        return problem(exc.status)
+    except HookError as exc:
+        return problem(exc.status, exc.detail)
+
+
+def _differences(expected: Mapping[str, Any], answer: Response) -> Iterator[str]:
+    if (status := expected.get("status", answer.status)) != answer.status:
+        yield f"expected the status {status}, was {answer.status}"
+    if not answer.content_type.startswith(str(expected.get("content_type", ""))):
+        yield f"expected the type {expected['content_type']}, was {answer.content_type}"
+    if (body := expected.get("body")) is not None and str(body).encode() != answer.body:
+        yield f"expected the body {body!r}, was {answer.body!r}"
+    if (document := expected.get("json")) is not None and document != json_in(answer.body):
+        yield f"expected the JSON {document}, was {answer.body!r}"
+
+
+# --- what a vector describes ---
+
+
+def hook_of(vector: Mapping[str, Any], scheme: str) -> Hook:
+    """Return the hook that a vector means, past the config's own bound for the length of secrets."""
+    options = vector.get("options") or {}
+    challenge = {"challenge": scheme} if scheme not in SCHEMES else {}
+    way = {"scheme": scheme, **{name: options[name] for name in _OPTIONS if name in options and name in SCHEMES[scheme].options}} if not challenge else "none"
+    if isinstance(way, dict) and "prefix" in way:
+        way["prefix"] = str(way["prefix"]).partition(" (")[0]  # prose may follow it
+    rule = Inbound.model_validate({"verify": way, "topic": "vectors", **challenge})
+    more: dict[str, Any] = {}
+    if "public_url" in SCHEMES[rule.verify.scheme].options:
+        whole = str(vector.get("url", "")).partition("?")[0]
+        more["public_url"] = whole if not whole.endswith("/") else "/".join(whole.split("/")[:3])
+    if "tolerance" in SCHEMES[rule.verify.scheme].options and vector.get("tolerance") is not None:
+        more["tolerance"] = float(vector["tolerance"])
+    elif vector.get("now") is None and scheme != "hubspot":  # its older versions hold no time, and are refused where there is a tolerance
+        more["tolerance"] = MAX_DURATION_S
+    secret = vector["secret"]
+    update: dict[str, Any] = {"verify": rule.verify.model_copy(update=more)}
+    if scheme == "meta" and isinstance(secret, str):
+        update["verify_token"] = SecretStr(secret)
+    secrets = [] if secret is None else [str(one) for one in secret] if isinstance(secret, list) else [str(secret)]
+    return Hook(name="vector", rule=rule.model_copy(update=update), pattern=Filter.parse("vector"), keys=_keys(rule.verify.scheme, secrets))
+
+
+def _keys(scheme: str, secrets: list[str]) -> tuple[bytes, ...]:
+    """Return the keys; none where a secret is unfit, so that nothing agrees with it."""
+    try:
+        return keys(scheme, secrets, shortest=0)
+    except ValueError:
+        return ()
+
+
+def request_of(vector: Mapping[str, Any]) -> Request:
+    url = str(vector.get("url", ""))
+    path, _, query = ("/" + url.partition("://")[2].partition("/")[2]).partition("?")
+    headers: dict[str, tuple[str, ...]] = {}
+    for name, value in vector["headers"].items():
+        values = tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+        headers[name.lower()] = (*headers.get(name.lower(), ()), *values)
+    body = vector["body"]
+    raw = base64.b64decode(body, validate=True) if vector.get("body_encoding") == "base64" else bytes_of(body)
+    now = vector.get("now")
+    return Request(path=path, query=query, headers=headers, body=raw, received_at=0.0 if now is None else float(now))
+
+
+def _kind(value: object) -> str:
+    return {dict: "a table", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+
+
+def _sentence(exc: Exception) -> str:
+    return "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors()) if isinstance(exc, ValidationError) else str(exc)
