@@ -91,18 +91,23 @@ def body_of(text: str | None) -> bytes:
 def request_of(side: Side, *, headers: Iterable[str], file: str | None, body: bytes, url: str | None, method: str | None, at: float) -> tuple[str, Request]:
     """Return method and request as they came; lines of a log may say which, options say it last."""
     found: dict[str, tuple[str, ...]] = {}
-    target = side.path
+    asked_for = side.path
     lines = [] if file is None else _lines(data(file) if file == "-" else file_data(Path(file)))
     for line in (*lines, *headers):
         if asked := _REQUEST_LINE.fullmatch(line):
-            method, target = method or asked[1], asked[2]
+            method, asked_for = method or asked[1], asked[2]
         elif header := _LINE.fullmatch(line):
             found[header[1].lower()] = (*found.get(header[1].lower(), ()), header[2])
         elif line in headers:
             raise click.BadParameter(f"--header {line!r}: expected a header such as 'X-Signature: abc'")
-    path, _, query = _target(url if url is not None else target).partition("?")
+    path, _, query = target(url if url is not None else asked_for).partition("?")
     found.setdefault("host", (url.partition("://")[2].partition("/")[0] if url and "://" in url else side.base.partition("://")[2],))
     return method or side.method, Request(path=path, query=query, headers=found, body=body, received_at=at)
+
+
+def target(url: str) -> str:
+    """Return path and query of a URL, or of what is written without its host."""
+    return "/" + url.partition("://")[2].partition("/")[2] if "://" in url else url
 
 
 def _lines(text: bytes) -> list[str]:
@@ -114,10 +119,6 @@ def _lines(text: bytes) -> list[str]:
     if not isinstance(document, Mapping):
         raise click.BadParameter("--headers: expected header lines, or a JSON table of them")
     return [f"{name}: {value}" for name, values in document.items() for value in (values if isinstance(values, list) else [values])]
-
-
-def _target(url: str) -> str:
-    return "/" + url.partition("://")[2].partition("/")[2] if "://" in url else url
 
 
 def _path(hook: Hook) -> str:

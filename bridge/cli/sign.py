@@ -7,7 +7,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, print_json
 from bridge.cli.given import new_event_id
-from bridge.cli.requests import Side, body_of, moment, side, side_options
+from bridge.cli.requests import Side, body_of, moment, side, side_options, target
 from bridge.model import Event, Headers
 from bridge.rules.showing import curl
 from bridge.rules.signing import SCHEMES, Signing, sign, signing_keys
@@ -61,7 +61,8 @@ def _signed(by: Side, *, body: str | None, content_type: str, id: str | None, ur
     to = url or by.base + by.path
     if how.scheme == "twilio" and sent and content_type != FORM and BODY_HASH not in to:
         to += f"{'&' if '?' in to else '?'}{BODY_HASH}={body_hash(sent)}"
-    signed_url = to if how.public_url is None else address(how.public_url, by.path) + "".join(to.partition("?")[1:])
+    path, asks, query = target(to).partition("?")
+    signed_url = to if how.public_url is None else address(how.public_url, path) + asks + query
     name = method or by.method
     signed = sign(way, secret_keys, id=id or new_event_id(), now=time.time() if at is None else at, body=sent, method=name, url=signed_url)
     event = Event(method=name, url=to, headers=(("Content-Type", content_type),), body=sent)

@@ -24,6 +24,13 @@ from bridge.rules.units import MAX_DURATION_S
 
 NAMES = {"header-token": "header", "query-token": "query"}  # as the vectors call them, where that isn't our name
 
+_REQUIRED = ("scheme", "secret", "headers", "body", "valid")
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("scheme", "method", "url", "body", "body_encoding"), str),
+    **dict.fromkeys(("headers", "options", "expect_response"), dict),
+    **dict.fromkeys(("now", "tolerance"), (int, float)),
+}
+_NAMED: Mapping[Any, str] = {str: "a text", dict: "a table", (int, float): "a number"}
 _OPTIONS = ("header", "hash", "encoding", "prefix", "param")
 
 # Who asks, by what only its requests hold: a header, or a parameter in the URL.
@@ -59,14 +66,26 @@ def _found(vector: Any, n: int) -> Finding:
     if not isinstance(vector, dict):
         raise ValueError(f"vector {n}: expected a table, found {_kind(vector)}")
     id = vector.get("id", f"number {n}")
-    if missing := [name for name in ("scheme", "secret", "headers", "body", "valid") if name not in vector]:
+    if missing := [name for name in _REQUIRED if name not in vector]:
         raise ValueError(f"vector {n} ({id}): {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    scheme = NAMES.get(str(vector["scheme"]), str(vector["scheme"]))
     try:
+        _expect_kinds(vector)
+        scheme = NAMES.get(str(vector["scheme"]), str(vector["scheme"]))
         result, reason = _judged(vector, scheme)
-    except (ValidationError, TypeError, ValueError, AttributeError) as exc:
-        raise ValueError(f"vector {n} ({id}): it can't be read: {_sentence(exc)}") from exc
+    except ValidationError as exc:
+        raise ValueError(f"vector {n} ({id}): " + "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors())) from exc
+    except ValueError as exc:
+        raise ValueError(f"vector {n} ({id}): {exc}") from exc
     return Finding(id=str(id), scheme=scheme, result=result, reason=reason)
+
+
+def _expect_kinds(vector: Mapping[str, Any]) -> None:
+    for name, kinds in _KINDS.items():
+        value = vector.get(name)
+        if not isinstance(value, kinds) and not (value is None and name not in _REQUIRED):
+            raise ValueError(f"{name}: expected {_NAMED[kinds]}, found {_kind(value)}")
+    if vector.get("body_encoding", "utf-8") not in ("utf-8", "base64"):
+        raise ValueError('body_encoding: expected "utf-8" or "base64"')
 
 
 def _judged(vector: Mapping[str, Any], scheme: str) -> tuple[Result, str]:
@@ -76,20 +95,20 @@ def _judged(vector: Mapping[str, Any], scheme: str) -> tuple[Result, str]:
         return Result.SKIPPED, f'no hook knows the scheme "{scheme}"'
     hook, request = hook_of(vector, scheme), request_of(vector)
     try:
-        id = verify(evidence_of(hook, str(vector.get("method", "POST")), request, now=request.received_at))
+        id = verify(evidence_of(hook, vector.get("method") or "POST", request, now=request.received_at))
     except SignatureError as exc:
         return (Result.FAILED, f"expected to be accepted, was refused: {exc}") if vector["valid"] else (Result.PASSED, "")
     return (Result.PASSED, "") if vector["valid"] else (Result.FAILED, f"expected to be refused, was accepted{f' as {id}' if id else ''}")
 
 
 def _judged_challenge(vector: Mapping[str, Any]) -> tuple[Result, str]:
-    request, method = request_of(vector), str(vector.get("method", "POST"))
+    request, method = request_of(vector), vector.get("method") or "POST"
     asker = next((asker for name, asker in _CHALLENGERS.items() if name in request.headers), None)
     asker = asker or ("meta" if "hub.mode=" in request.query else "graph" if "validationToken=" in request.query else "cloudevents" if method == "OPTIONS" else None)
     if asker is None:
         return Result.SKIPPED, "nobody asks such a challenge"
     answer = _answer(hook_of(vector, asker), method, request)
-    differs = "; ".join(_differences(vector.get("expect_response", {}), answer))
+    differs = "; ".join(_differences(vector.get("expect_response") or {}, answer))
     return (Result.FAILED, f"as a challenge of {asker}: {differs}") if differs else (Result.PASSED, "")
 
 
@@ -122,26 +141,34 @@ def _differences(expected: Mapping[str, Any], answer: Response) -> Iterator[str]
 
 def hook_of(vector: Mapping[str, Any], scheme: str) -> Hook:
     """Return the hook that a vector means, past the config's own bound for the length of secrets."""
-    options = vector.get("options") or {}
-    challenge = {"challenge": scheme} if scheme not in SCHEMES else {}
-    way = {"scheme": scheme, **{name: options[name] for name in _OPTIONS if name in options and name in SCHEMES[scheme].options}} if not challenge else "none"
-    if isinstance(way, dict) and "prefix" in way:
-        way["prefix"] = str(way["prefix"]).partition(" (")[0]  # prose may follow it
-    rule = Inbound.model_validate({"verify": way, "topic": "vectors", **challenge})
-    more: dict[str, Any] = {}
-    if "public_url" in SCHEMES[rule.verify.scheme].options:
-        whole = str(vector.get("url", "")).partition("?")[0]
-        more["public_url"] = whole if not whole.endswith("/") else "/".join(whole.split("/")[:3])
-    if "tolerance" in SCHEMES[rule.verify.scheme].options and vector.get("tolerance") is not None:
-        more["tolerance"] = float(vector["tolerance"])
-    elif vector.get("now") is None and scheme != "hubspot":  # its older versions hold no time, and are refused where there is a tolerance
-        more["tolerance"] = MAX_DURATION_S
     secret = vector["secret"]
-    update: dict[str, Any] = {"verify": rule.verify.model_copy(update=more)}
-    if scheme == "meta" and isinstance(secret, str):
-        update["verify_token"] = SecretStr(secret)
     secrets = [] if secret is None else [str(one) for one in secret] if isinstance(secret, list) else [str(secret)]
-    return Hook(name="vector", rule=rule.model_copy(update=update), pattern=Filter.parse("vector"), keys=_keys(rule.verify.scheme, secrets))
+    if scheme not in SCHEMES:  # the one who asks isn't a scheme: it signs nothing
+        rule = Inbound.model_validate({"verify": "none", "topic": "vectors", "challenge": scheme})
+        return Hook(name="vector", rule=rule, pattern=Filter.parse("vector"), keys=())
+    rule = Inbound.model_validate({"verify": {"scheme": scheme, **dict(_options(vector, scheme))}, "topic": "vectors"})
+    update: dict[str, Any] = {"verify": rule.verify.model_copy(update=dict(_more(vector, scheme)))}
+    if scheme == "meta" and secrets:
+        update["verify_token"] = SecretStr(secrets[0])
+    return Hook(name="vector", rule=rule.model_copy(update=update), pattern=Filter.parse("vector"), keys=_keys(scheme, secrets))
+
+
+def _options(vector: Mapping[str, Any], scheme: str) -> Iterator[tuple[str, Any]]:
+    given = vector.get("options") or {}
+    for name in _OPTIONS:
+        if name in given and name in SCHEMES[scheme].options:
+            yield name, str(given[name]).partition(" (")[0] if name == "prefix" else given[name]  # prose may follow a prefix
+
+
+def _more(vector: Mapping[str, Any], scheme: str) -> Iterator[tuple[str, Any]]:
+    known = SCHEMES[scheme].options
+    if "public_url" in known:
+        whole = (vector.get("url") or "").partition("?")[0]
+        yield "public_url", whole if not whole.endswith("/") else "/".join(whole.split("/")[:3])
+    if "tolerance" in known and vector.get("tolerance") is not None:
+        yield "tolerance", float(vector["tolerance"])
+    elif "tolerance" in known and vector.get("now") is None and scheme != "hubspot":  # whose older versions hold no time, and are refused where there is a tolerance
+        yield "tolerance", MAX_DURATION_S
 
 
 def _keys(scheme: str, secrets: list[str]) -> tuple[bytes, ...]:
@@ -153,21 +180,23 @@ def _keys(scheme: str, secrets: list[str]) -> tuple[bytes, ...]:
 
 
 def request_of(vector: Mapping[str, Any]) -> Request:
-    url = str(vector.get("url", ""))
-    path, _, query = ("/" + url.partition("://")[2].partition("/")[2]).partition("?")
+    """Return the request of a vector; raise ValueError where its body isn't what it says."""
+    path, _, query = ("/" + (vector.get("url") or "").partition("://")[2].partition("/")[2]).partition("?")
     headers: dict[str, tuple[str, ...]] = {}
     for name, value in vector["headers"].items():
         values = tuple(map(str, value)) if isinstance(value, list) else (str(value),)
         headers[name.lower()] = (*headers.get(name.lower(), ()), *values)
-    body = vector["body"]
-    raw = base64.b64decode(body, validate=True) if vector.get("body_encoding") == "base64" else bytes_of(body)
-    now = vector.get("now")
-    return Request(path=path, query=query, headers=headers, body=raw, received_at=0.0 if now is None else float(now))
+    return Request(path=path, query=query, headers=headers, body=_body(vector), received_at=float(vector.get("now") or 0))
+
+
+def _body(vector: Mapping[str, Any]) -> bytes:
+    if vector.get("body_encoding") != "base64":
+        return bytes_of(vector["body"])
+    try:
+        return base64.b64decode(vector["body"], validate=True)
+    except ValueError as exc:
+        raise ValueError("body: it is not base64") from exc
 
 
 def _kind(value: object) -> str:
     return {dict: "a table", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
-
-
-def _sentence(exc: Exception) -> str:
-    return "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors()) if isinstance(exc, ValidationError) else str(exc)

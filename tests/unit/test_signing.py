@@ -29,7 +29,6 @@ from bridge.rules.signing import (
     Evidence,
     Sign,
     Signing,
-    Verification,
     Verify,
     keys,
     new_secret,
