@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bridge.cli import main
 from bridge.rules.signing import SCHEMES, Evidence, Signing, keys, sign, verify
