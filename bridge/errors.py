@@ -4,7 +4,7 @@ BridgeError
 ├── ConfigError         the settings can't be used                -> exit 78
 ├── AlreadyRunning      another daemon holds this outbox          -> exit 78
 ├── RenderError         a message or request doesn't fit its mapping -> dead letter, or 422
-├── SignatureError      a request isn't who it says it is         -> 401, no reason given
+├── SignatureError      a request isn't who it says it is         -> 401 (Meta's greeting: 403), no reason given
 ├── HookError           a request gets this answer                -> its own status
 ├── StoreFull           nothing more can be made safe now         -> no ack, or 503
 ├── StoreBroken         the disk can't be trusted                 -> exit 74
@@ -33,7 +33,11 @@ class RenderError(BridgeError):
 
 
 class SignatureError(BridgeError):
-    """A request can't be trusted; the text is for the log only, never for the answer."""
+    """A request can't be trusted, and is answered with *status*; the text is for the log only, never for the answer."""
+
+    def __init__(self, reason: str, *, status: int = 401) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class HookError(BridgeError):

@@ -24,6 +24,8 @@ COMMANDS = {
     "pause": "bridge.cli.resume:pause",
     "resume": "bridge.cli.resume",
     "secret": "bridge.cli.secret",
+    "sign": "bridge.cli.sign",
+    "verify": "bridge.cli.verify",
     "version": "bridge.cli.version",
 }
 

@@ -31,6 +31,7 @@ PLACES: tuple[tuple[str | int, ...], ...] = (
     ("outbound", "*", "auth", "value"),
     ("outbound", "*", "auth", "oauth2", "client_secret"),
     ("inbound", "*", "secret"),
+    ("inbound", "*", "verify_token"),
 )
 
 # What is often kept beside a secret and may be referred to like one, but is none where it is written out.

@@ -19,12 +19,13 @@ from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.storms import Storms
 from bridge.rules.answers import Response, json_response, problem
+from bridge.rules.challenges import challenged, greeted
 from bridge.rules.devices import Expectation, is_away
 from bridge.rules.events import Fate, Weighed, fates_of, letter_of
-from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, expectation_of, hop_of, names_of, queued
+from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
-from bridge.rules.signing import Evidence, verify
+from bridge.rules.signing import verify
 
 logger = logging.getLogger(__name__)
 
@@ -138,14 +139,18 @@ class RequestIntake:
         """Return the answer to a request; raises HookError where it is an error."""
         self.counters.received += 1
         hook = self.hooks.of(request.path)
-        if method not in hook.rule.methods:
-            return problem(405, f"this hook takes {', '.join(hook.rule.methods)}", headers={"Allow": ", ".join(hook.rule.methods)})
         try:
-            sender_id = verify(Evidence(how=hook.verify, keys=hook.keys, headers=request.headers, body=request.body, now=self._clock.wall()))
+            if (greeting := greeted(hook, method, request)) is not None:
+                return greeting
+            if method not in hook.rule.methods:
+                return problem(405, f"this hook takes {', '.join(hook.rule.methods)}", headers={"Allow": ", ".join(hook.rule.methods)})
+            evidence = evidence_of(hook, method, request, now=self._clock.wall())
+            sender_id = verify(evidence)
         except SignatureError as exc:
             self._door.wrong(hook.name, request.client, str(exc))
-            return problem(401)
-        return await self._command(hook, request, sender_id)
+            return problem(exc.status)
+        answer = challenged(evidence, hook.rule.challenge)
+        return await self._command(hook, request, sender_id) if answer is None else answer
 
     async def _command(self, hook: Hook, request: Request, sender_id: str | None) -> Response:
         id = sender_id or self._new_id()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
@@ -22,7 +22,7 @@ from bridge.rules.markup import strict_xml
 from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.publishes import Publish, Qos
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
-from bridge.rules.signing import Verification, Verify, keys
+from bridge.rules.signing import Evidence, Verification, Verify, keys
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem
 from bridge.rules.units import Allowance, Duration, Secrets, Slice, one_or_more
@@ -45,12 +45,19 @@ MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip t
 MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
 
 
+def _long_enough(token: SecretStr) -> SecretStr:
+    keys("bearer", [token.get_secret_value()])  # ValueError where it is short
+    return token
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
     path: str | None = None
     verify: Verify
     secret: Secrets = ()
+    verify_token: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    challenge: Literal["graph", "cloudevents"] | None = None
     topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
@@ -70,6 +77,8 @@ class Inbound(Slice):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Inbound":
+        if self.verify_token is not None and self.verify.scheme != "meta":
+            raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
         self._check_what_is_published()
@@ -191,6 +200,11 @@ def segments(raw_path: str) -> tuple[str, ...]:
         return tuple(unquote_to_bytes(segment).decode() for segment in raw_path.removeprefix("/").split("/"))
     except UnicodeError as exc:
         raise HookError(400, "the path is not UTF-8") from exc
+
+
+def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evidence:
+    """Return what a request to a hook is judged by."""
+    return Evidence(how=hook.verify, keys=hook.keys, method=method, path=request.path, query=request.query, headers=request.headers, body=request.body, now=now)
 
 
 def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from bridge.rules.signing import (
     Evidence,
     Sign,
     Signing,
-    Verification,
     Verify,
     keys,
     new_secret,
@@ -40,6 +39,7 @@ from bridge.rules.signing import (
     written_headers,
 )
 from bridge.rules.signing.ed25519 import public_of
+from bridge.rules.vectors import NAMES, hook_of, request_of
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # Standard Webhooks' own tests
 OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -47,10 +47,9 @@ ID, AT, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 VECTORS_FILE = Path(__file__).parents[2].parent / "shared" / "data" / "signature-vectors.json"
-SCHEMES_THERE = {"header-token": "header"}  # the file's names, where they aren't ours
-DECODED = {"standard-webhooks", "standard-webhooks-v1a"}  # their keys aren't the secret's own text
-VECTORS = [case | {"scheme": SCHEMES_THERE.get(case["scheme"], case["scheme"])} for case in json.loads(VECTORS_FILE.read_text())] if VECTORS_FILE.exists() else []
-VECTORS = [case for case in VECTORS if case["scheme"] in SCHEMES]
+VECTORS = [case for case in json.loads(VECTORS_FILE.read_text()) if case["valid"]] if VECTORS_FILE.exists() else []
+
+DECODED = {"standard-webhooks", "standard-webhooks-v1a"}  # they sign id and time too
 
 KEYS = st.binary(min_size=24, max_size=64)
 IDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=256)
@@ -93,7 +92,7 @@ def signed_by(how: Any, seeds: Sequence[bytes], *, id: str = ID, now: float = AT
 
 def evidence(headers: Mapping[str, Sequence[str]], *, how: Any = "standard-webhooks", secrets: Sequence[str] = (SECRET,), body: bytes = BODY, now: float = AT) -> Evidence:
     rule = TypeAdapter(Verify).validate_python(how)
-    return Evidence(how=rule, keys=keys(rule.scheme, secrets), headers=headers, body=body, now=now)
+    return Evidence(how=rule, keys=keys(rule.scheme, secrets), method="POST", path="/hooks/in", query="", headers=headers, body=body, now=now)
 
 
 def signed(*, id: str = ID, at: str = str(AT), signature: str = SIGNATURE) -> dict[str, list[str]]:
@@ -266,38 +265,25 @@ def test_slacks_own_library_accepts_what_we_sign(secret: str, id: str, body: byt
     assert SignatureVerifier(secret).is_valid_request(body, headers)
 
 
-@pytest.mark.skipif(not VECTORS_FILE.exists(), reason="the shared vectors are not beside this project")
-@pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["id"])
-def test_a_published_vector_is_accepted_or_refused_as_it_says(case: dict[str, Any]) -> None:
-    came = evidence_of(case)
-    if case["valid"]:
-        verify(came)
-        return
-    with pytest.raises(SignatureError):
-        verify(came)
+# The schemes that write a signature of the first key into a header, as its sender would: what a published vector holds, we write too.
+WRITTEN_BY_VECTORS = {"github", "stripe", "slack", "hmac", "shopify", "typeform", "linear", "zoom", "svix", "twilio", "hubspot"}
 
 
-@pytest.mark.parametrize("case", [case for case in VECTORS if case["valid"] and case["scheme"] in {"github", "stripe", "slack", "hmac"} and "X-Hub-Signature" not in case["headers"]], ids=lambda case: case["id"])
+@pytest.mark.skipif(not VECTORS, reason="the shared vectors are not beside this project")
+@pytest.mark.parametrize("case", [case for case in VECTORS if case["scheme"] in WRITTEN_BY_VECTORS], ids=lambda case: case["id"])
 def test_we_sign_as_a_published_vector_does(case: dict[str, Any]) -> None:
-    came = evidence_of(case)
-    name = (came.how.header or SCHEMES[case["scheme"]].writes[0]).lower()
-    signatures = [part.strip() for part in came.headers[name][0].split(",")]
-    (at,) = came.headers.get("x-slack-request-timestamp", [signatures[0].removeprefix("t=")])
-    way = Signing.model_validate(came.how.model_dump(exclude={"tolerance"}, exclude_unset=True))
-    headers = given_headers(sign(way, came.keys, id=ID, now=int(at) if at.isdigit() else AT, body=came.body))
-    for part in headers[name][0].split(","):
-        assert part in signatures or part.removeprefix(way.prefix) in signatures
-
-
-def evidence_of(case: dict[str, Any]) -> Evidence:
-    """Return what a vector describes, past the config's own checks: some of its secrets are shorter than ours may be."""
-    options = case.get("options", {}) | ({"tolerance": f"{case['tolerance']}s"} if case["tolerance"] else {})
-    if "prefix" in options:
-        options["prefix"] = options["prefix"].split(" ")[0]  # prose follows
-    how = Verification.model_validate({"scheme": case["scheme"], **options})
-    key = keys(case["scheme"], [case["secret"]])[0] if case["scheme"] in DECODED else case["secret"].encode()
-    headers = {name.lower(): [value] for name, value in case["headers"].items()}
-    return Evidence(how=how, keys=[key], headers=headers, body=case["body"].encode(), now=case["now"] or 0)
+    hook, request = hook_of(case, NAMES.get(case["scheme"], case["scheme"])), request_of(case)
+    came = {name.lower(): value for name, value in case["headers"].items()}
+    if {"x-hub-signature", "x-hubspot-signature"} & came.keys() or case["id"] in ("svix-unbranded-headers", "twilio-pub-port-added-http", "twilio-pub-port-added-https"):
+        pytest.skip("an older or another way to write it")
+    stamps = [value for name, value in came.items() if name.endswith("timestamp")] + re.findall(r"t=(\d+)", came.get("stripe-signature", ""))
+    at = int((stamps or [str(AT)])[0][:10]) if case["scheme"] != "linear" else AT
+    way = Signing.model_validate(hook.verify.model_dump(include={"scheme", "header", "hash", "encoding", "prefix"}))
+    id = came.get("svix-id", ID)
+    name, value = sign(way, hook.keys, id=id, now=at, body=request.body, method=case["method"], url=case["url"])[2 if case["scheme"] != "svix" else 4]
+    signatures = {part.strip() for part in re.split("[, ]", came[name.lower()])}
+    parts = re.split("[, ]", value)
+    assert all(part in signatures or part.removeprefix(way.prefix) in signatures for part in parts)
 
 
 # Verifying
@@ -551,9 +537,9 @@ def test_stripes_secret_is_text_though_it_begins_like_a_standard_one() -> None:
         ({"scheme": "header", "header": "X Api"}, "expected the name of a header"),
         ({"scheme": "header", "header": ""}, "expected the name of a header"),
         ({"scheme": "bearer", "header": "X-Api-Key"}, 'header: it doesn\'t go with scheme = "bearer"; did you mean scheme = "hmac" or "header"?'),
-        ({"scheme": "github", "tolerance": "5m"}, 'tolerance: it doesn\'t go with scheme = "github"; did you mean scheme = "standard-webhooks" or "standard-webhooks-v1a" or "stripe" or "slack"?'),
+        ({"scheme": "github", "tolerance": "5m"}, 'tolerance: it doesn\'t go with scheme = "github"; did you mean scheme = "standard-webhooks" or "standard-webhooks-v1a" or "svix" or "gitlab" or "stripe"'),
         ("header", "expected the name of the header, as in verify = "),
-        ("gitlub", 'there is no scheme "gitlub"; did you mean "github"?'),
+        ("githup", 'there is no scheme "githup"; did you mean "github"?'),
         (SECRET, "there is no such scheme; known here: standard-webhooks, "),
         (True, "Input should be a valid string"),
     ],
@@ -600,7 +586,7 @@ def test_a_way_to_sign_that_doesnt_fit_together_is_refused(lines: str, said: str
     assert [problem.replace(str(config), "config.toml") for problem in caught.value.problems] == [said]
 
 
-@pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if scheme.sign is not None])
+@pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if scheme.outbound])
 def test_a_scheme_may_be_written_as_a_name_or_as_a_table(scheme: str) -> None:
     destination = Destination(url="https://example.com/", sign=scheme)  # type: ignore[arg-type]
     assert destination.signing == TypeAdapter(Sign).validate_python({"scheme": scheme}) == Signing(scheme=scheme)
@@ -615,7 +601,7 @@ def test_the_headers_of_another_scheme_are_nobodys() -> None:
 def test_without_its_extra_v1a_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
     for way in (Sign, Verify):
-        with pytest.raises(ValidationError, match=re.escape('standard-webhooks-v1a needs an extra: pip install "mqtthook[ed25519]"')):
+        with pytest.raises(ValidationError, match=re.escape('ed25519 signatures need an extra: pip install "mqtthook[ed25519]"')):
             TypeAdapter(way).validate_python("standard-webhooks-v1a")
 
 

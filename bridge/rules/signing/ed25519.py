@@ -11,7 +11,7 @@ def library() -> ModuleType:
     try:
         from cryptography.hazmat.primitives.asymmetric import ed25519  # here: a bridge that signs otherwise does without it
     except ImportError as exc:
-        raise ValueError('standard-webhooks-v1a needs an extra: pip install "mqtthook[ed25519]"') from exc
+        raise ValueError('ed25519 signatures need an extra: pip install "mqtthook[ed25519]"') from exc
     return ed25519
 
 

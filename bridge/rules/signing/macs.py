@@ -1,8 +1,9 @@
-"""HMAC as GitHub, Stripe and Slack write it, and as a table in the config says; secrets are text, in UTF-8.
+"""HMAC of a whole body, as GitHub and many others write it, and as a table in the config says; secrets are text, in UTF-8.
 
 Letters are compared as they are written, lower-case hexadecimal or canonical base64: nothing is decoded, so that
-nothing can be decoded leniently. Sources: docs.github.com, "Validating webhook deliveries"; docs.stripe.com, "Verify
-webhook signatures manually"; docs.slack.dev, "Verifying requests from Slack".
+nothing can be decoded leniently. Sources: docs.github.com, "Validating webhook deliveries"; docs.gitea.com, "Webhooks";
+shopify.dev, "Verify deliveries"; Meta for Developers, "Webhooks, Validating Payloads"; Typeform, "Secure your
+webhooks"; PagerDuty, "Verifying Signatures".
 """
 
 import base64
@@ -10,14 +11,11 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.errors import SignatureError
 from bridge.model import Headers
-from bridge.rules.signing.reading import checked_timestamp, expect_agreement, expect_few, expect_fresh, only, sender_id
+from bridge.rules.signing.reading import expect_agreement, expect_few, id_in, only, sender_id
 from bridge.rules.signing.ways import Attempt, Evidence, Way
 
 HMAC_HEADER = "X-Signature"  # what senders with no name of their own call it
-
-STRIPE, SLACK, SLACK_TIME = "Stripe-Signature", "X-Slack-Signature", "X-Slack-Request-Timestamp"
 GITHUB_ID = "X-GitHub-Delivery"
 
 _LETTERS: Mapping[str, Callable[[bytes], str]] = {"hex": bytes.hex, "base64": lambda mac: base64.b64encode(mac).decode()}
@@ -37,54 +35,57 @@ class Mac:
         return self.prefix + _LETTERS[self.encoding](hmac.digest(key, body, self.hash))
 
 
-GITHUB = Mac(header="X-Hub-Signature-256", prefix="sha256=")
-GITHUB_SHA1 = Mac(header="X-Hub-Signature", hash="sha1", prefix="sha1=")  # GitHub Enterprise before 2.22, and many who copied it
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyMac:
+    """A sender that writes the MAC of the body into a header.
+
+    `macs` are the ways in which it is written, the best first: a request is judged by the first whose header came, so that
+    none can be brought down to a weaker one. `ids` are the headers with the delivery's id, `id_path` leads to an id in the
+    body. `several`: one signature for each key, parted by commas.
+    """
+
+    macs: tuple[Mac, ...]
+    ids: tuple[str, ...] = ()
+    id_path: tuple[str, ...] = ()
+    several: bool = False
+
+    def sign(self, attempt: Attempt) -> Headers:
+        """Return the signature, and the id where the sender's receivers look for it."""
+        mac, keys = self.macs[0], attempt.keys if self.several else attempt.keys[:1]
+        own = ((self.ids[0], attempt.id),) if self.ids else ()
+        return ((mac.header, ",".join(mac.of(key, attempt.body) for key in keys)), *own)
+
+    def verify(self, evidence: Evidence) -> str | None:
+        """Return the delivery's id: a signed one before one that isn't."""
+        mac = next((mac for mac in self.macs if mac.header.lower() in evidence.headers), self.macs[0])
+        name = mac.header.lower()
+        value = only(evidence.headers, name)
+        given = [part.strip(" ") for part in expect_few(value.split(","), name)] if self.several else [value]
+        expect_agreement(given, [mac.of(key, evidence.body) for key in evidence.keys])
+        signed = id_in(evidence.body, self.id_path) if self.id_path else None
+        return signed or sender_id(evidence.headers, *(id.lower() for id in self.ids))
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Return the headers that it writes."""
+        return (self.macs[0].header, *self.ids[:1])
 
 
-def sign_github(attempt: Attempt) -> Headers:
-    """Return the signature of the first key, and the id where GitHub's receivers look for it."""
-    return ((GITHUB.header, GITHUB.of(attempt.keys[0], attempt.body)), (GITHUB_ID, attempt.id))
+_HUB = Mac(header="X-Hub-Signature-256", prefix="sha256=")
+_HUB_SHA1 = Mac(header="X-Hub-Signature", hash="sha1", prefix="sha1=")  # GitHub Enterprise before 2.22, and many who copied it
 
-
-def verify_github(evidence: Evidence) -> str | None:
-    """Return the delivery's id. A request that has only the old SHA-1 signature is judged by that one."""
-    names = evidence.headers
-    mac = GITHUB_SHA1 if GITHUB_SHA1.header.lower() in names and GITHUB.header.lower() not in names else GITHUB
-    expect_agreement([only(names, mac.header.lower())], [mac.of(key, evidence.body) for key in evidence.keys])
-    return sender_id(names, GITHUB_ID.lower())
-
-
-def sign_stripe(attempt: Attempt) -> Headers:
-    """Return time and signatures, one for each key."""
-    signatures = ",".join(f"v1={_hex(key, _stamped(attempt.timestamp, attempt.body))}" for key in attempt.keys)
-    return ((STRIPE, f"t={attempt.timestamp},{signatures}"),)
-
-
-def verify_stripe(evidence: Evidence) -> str | None:
-    """Return the sender's id; what is neither `t` nor `v1` is another version, and passed over."""
-    name = STRIPE.lower()
-    parts = [part.strip(" ").partition("=") for part in only(evidence.headers, name).split(",")]
-    times = [value for key, _, value in parts if key == "t"]
-    if len(times) != 1:
-        raise SignatureError(f"{name} holds {len(times)} times, expected one")
-    timestamp = checked_timestamp(times[0], f"the time in {name}")
-    given = expect_few([value for key, _, value in parts if key == "v1"], name)
-    expect_agreement(given, [_hex(key, _stamped(timestamp, evidence.body)) for key in evidence.keys])
-    expect_fresh(evidence, timestamp, f"the time in {name}")
-    return sender_id(evidence.headers)
-
-
-def sign_slack(attempt: Attempt) -> Headers:
-    """Return time and signature of the first key."""
-    return ((SLACK, _slack(attempt.keys[0], attempt.timestamp, attempt.body)), (SLACK_TIME, attempt.timestamp))
-
-
-def verify_slack(evidence: Evidence) -> str | None:
-    """Return the sender's id."""
-    timestamp = checked_timestamp(only(evidence.headers, SLACK_TIME.lower()), SLACK_TIME.lower())
-    expect_agreement([only(evidence.headers, SLACK.lower())], [_slack(key, timestamp, evidence.body) for key in evidence.keys])
-    expect_fresh(evidence, timestamp, SLACK_TIME.lower())
-    return sender_id(evidence.headers)
+GITHUB = BodyMac(macs=(_HUB, _HUB_SHA1), ids=(GITHUB_ID,))
+META = BodyMac(macs=(_HUB,))  # keyed with the app's secret
+GITEA = BodyMac(  # the same MAC under each name; Forgejo and Gitea write the older names too
+    macs=(Mac(header="X-Gitea-Signature"), Mac(header="X-Forgejo-Signature"), Mac(header="X-Gogs-Signature")),
+    ids=("X-Gitea-Delivery", "X-Forgejo-Delivery", "X-Gogs-Delivery"),
+)
+SHOPIFY = BodyMac(
+    macs=(Mac(header="X-Shopify-Hmac-Sha256", encoding="base64"), Mac(header="Shopify-Hmac-Sha256", encoding="base64")),
+    ids=("X-Shopify-Webhook-Id", "Shopify-Webhook-Id"),
+)
+TYPEFORM = BodyMac(macs=(Mac(header="Typeform-Signature", encoding="base64", prefix="sha256="),), id_path=("event_id",))
+PAGERDUTY = BodyMac(macs=(Mac(header="X-PagerDuty-Signature", prefix="v1="),), id_path=("event", "id"), several=True)
 
 
 def sign_hmac(attempt: Attempt) -> Headers:
@@ -106,15 +107,3 @@ def verify_hmac(evidence: Evidence) -> str | None:
 
 def _mac_of(how: Way) -> Mac:
     return Mac(header=how.header or HMAC_HEADER, hash=how.hash, encoding=how.encoding, prefix=how.prefix)
-
-
-def _stamped(timestamp: str, body: bytes) -> bytes:
-    return timestamp.encode() + b"." + body
-
-
-def _slack(key: bytes, timestamp: str, body: bytes) -> str:
-    return "v0=" + _hex(key, b"v0:" + timestamp.encode() + b":" + body)
-
-
-def _hex(key: bytes, message: bytes) -> str:
-    return hmac.digest(key, message, "sha256").hex()

@@ -7,23 +7,33 @@ import base64
 import hmac
 import re
 from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
 
 from bridge.errors import SignatureError
-from bridge.rules.signing.ways import Evidence, RequestHeaders
+from bridge.rules.payloads import strict_json
+from bridge.rules.signing.ways import TOLERANCE_S, Evidence, RequestHeaders
 
 TOKEN_BYTES = 8  # the shortest secret that isn't guessed in an afternoon at the rate a hook allows
 MAX_SIGNATURES = 8  # more than a rotation needs; bounds what one request can cost
+MAX_FIELDS = 200  # of a form or a query; a hook's own reading takes no more either
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)  # int() would take "1_000", " 12" and full-width digits
+_MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
 def text_key(secret: str) -> bytes:
-    """Return the key of a secret that is used as it stands, in UTF-8; raise ValueError where it is short."""
-    key = secret.encode("utf-8", "surrogateescape")
-    if len(key) < TOKEN_BYTES:
-        raise ValueError(f"this secret has {len(key)} bytes, expected at least {TOKEN_BYTES}: make one with `mqtthook secret new`")
-    return key
+    """Return the key of a secret that is used as it stands, in UTF-8."""
+    return secret.encode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes that a server has read a text from; of a text that no server reads, any bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def only(headers: RequestHeaders, name: str) -> str:
@@ -32,6 +42,28 @@ def only(headers: RequestHeaders, name: str) -> str:
     if len(values) != 1:
         raise SignatureError(f"{name} came {len(values)} times, expected once")
     return values[0]
+
+
+def fields(text: str, what: str) -> list[tuple[str, str]]:
+    """Return the fields of a form or a query, in their order; *what* is the text's name in the log."""
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="surrogateescape")
+    except ValueError as exc:  # of text that is no text (a lone surrogate), too
+        raise SignatureError(f"{what} can't be read, or holds more than {MAX_FIELDS} fields") from exc
+
+
+def is_form(evidence: Evidence) -> bool:
+    """Return True if the body says that it is a form's fields, else False."""
+    kind = (evidence.headers.get("content-type") or ("",))[0]
+    return kind.split(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
+def json_in(body: bytes) -> Any:
+    """Return the value of a body that is JSON, or None where it isn't."""
+    try:
+        return strict_json(body)
+    except ValueError:
+        return None
 
 
 def checked_id(id: str, name: str) -> str:
@@ -52,6 +84,14 @@ def sender_id(headers: RequestHeaders, *own: str) -> str | None:
     return None
 
 
+def id_in(body: bytes, path: Sequence[str], form: re.Pattern[str] = _ID) -> str | None:
+    """Return the id that stands in a signed body at *path* and has this form, or None."""
+    value = json_in(body)
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) and form.fullmatch(value) and _ID.fullmatch(value) else None
+
+
 def checked_timestamp(timestamp: str, name: str) -> str:
     """Return a timestamp that is a whole number of seconds, as text: that is what is signed."""
     if not _TIMESTAMP.fullmatch(timestamp):
@@ -59,10 +99,20 @@ def checked_timestamp(timestamp: str, name: str) -> str:
     return timestamp
 
 
-def expect_fresh(evidence: Evidence, timestamp: str, name: str) -> None:
-    """Raise SignatureError where a timestamp is too far from now, to either side."""
-    age_s = evidence.now - int(timestamp)
-    if abs(age_s) > evidence.how.tolerance:
+def checked_milliseconds(timestamp: str, name: str) -> str:
+    """Return a timestamp that is a whole number of milliseconds, as text."""
+    if not _MILLISECONDS.fullmatch(timestamp):
+        raise SignatureError(f"{name} is not a number of milliseconds")
+    return timestamp
+
+
+def expect_fresh(evidence: Evidence, at: float, name: str, *, within: float = TOLERANCE_S) -> None:
+    """Raise SignatureError where an instant (unix seconds) is too far from now, to either side.
+
+    *within* is the scheme's own tolerance, for hooks that name none.
+    """
+    age_s = evidence.now - at
+    if abs(age_s) > (within if evidence.how.tolerance is None else evidence.how.tolerance):
         raise SignatureError(f"{name} is {age_s:+.0f} s away from the clock here")
 
 
@@ -76,7 +126,7 @@ def expect_few(signatures: Sequence[str], name: str) -> Sequence[str]:
 def expect_agreement(given: Sequence[str], wanted: Sequence[str]) -> None:
     """Raise SignatureError where none of the *given* signatures is one of the *wanted*."""
     # Every pair is compared: the time taken tells nothing about which of them agreed.
-    if not sum(hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode()) for one in given for other in wanted):
+    if not sum(hmac.compare_digest(bytes_of(one), other.encode()) for one in given for other in wanted):
         raise SignatureError("no signature agrees with a secret")
 
 

@@ -1,4 +1,4 @@
-"""Standard Webhooks 1.0.0: v1 (HMAC-SHA256) and v1a (ed25519), over `id.timestamp.body`.
+"""Standard Webhooks 1.0.0: v1 (HMAC-SHA256) and v1a (ed25519), over `id.timestamp.body`; and Svix, which names the headers otherwise.
 
 Source: standard-webhooks/standard-webhooks, spec/standard-webhooks.md, "Signature scheme" and "Webhook headers". What is
 in `whsk_` the specification leaves open: it is as in Svix' server, docs of `default_signature_type`, the seed and the
@@ -17,6 +17,7 @@ from bridge.rules.signing.reading import checked_id, checked_timestamp, expect_f
 from bridge.rules.signing.ways import Attempt, Evidence
 
 KEY_BYTES = (24, 64)  # the specification's bounds
+SVIX = "svix-signature"
 SEED_BYTES = PUBLIC_BYTES = 32  # RFC 8032 section 5.1.5
 
 
@@ -57,8 +58,7 @@ def public_key(secret: str) -> bytes:
 
 def sign_v1(attempt: Attempt) -> Headers:
     """Return the header with a signature for each key."""
-    message = _message(attempt.id, attempt.timestamp, attempt.body)
-    return _signature_header("v1", [_mac(key, message) for key in attempt.keys])
+    return (("webhook-signature", _signatures_v1(attempt)),)
 
 
 def verify_v1(evidence: Evidence) -> str:
@@ -66,10 +66,20 @@ def verify_v1(evidence: Evidence) -> str:
     return _verified(evidence, "v1", _agreements_v1)
 
 
+def sign_svix(attempt: Attempt) -> Headers:
+    """Return Svix' own three headers."""
+    return (("svix-id", attempt.id), ("svix-timestamp", attempt.timestamp), (SVIX, _signatures_v1(attempt)))
+
+
+def verify_svix(evidence: Evidence) -> str:
+    """Return the id of a request that one of the keys has signed; Svix' own headers count where its signature came in them."""
+    return _verified(evidence, "v1", _agreements_v1, names="svix" if SVIX in evidence.headers else "webhook")
+
+
 def sign_v1a(attempt: Attempt) -> Headers:
     """Return the header with an ed25519 signature for each key."""
     message = _message(attempt.id, attempt.timestamp, attempt.body)
-    return _signature_header("v1a", [ed25519.signature_of(key, message) for key in attempt.keys])
+    return (("webhook-signature", _written("v1a", [ed25519.signature_of(key, message) for key in attempt.keys])),)
 
 
 def verify_v1a(evidence: Evidence) -> str:
@@ -77,17 +87,17 @@ def verify_v1a(evidence: Evidence) -> str:
     return _verified(evidence, "v1a", _agreements_v1a)
 
 
-def _verified(evidence: Evidence, version: str, agreements: Callable[[bytes, bytes, Sequence[bytes]], int]) -> str:
-    id = checked_id(only(evidence.headers, "webhook-id"), "webhook-id")
-    timestamp = checked_timestamp(only(evidence.headers, "webhook-timestamp"), "webhook-timestamp")
-    signatures = expect_few(only(evidence.headers, "webhook-signature").split(" "), "webhook-signature")
+def _verified(evidence: Evidence, version: str, agreements: Callable[[bytes, bytes, Sequence[bytes]], int], *, names: str = "webhook") -> str:
+    id = checked_id(only(evidence.headers, f"{names}-id"), f"{names}-id")
+    timestamp = checked_timestamp(only(evidence.headers, f"{names}-timestamp"), f"{names}-timestamp")
+    signatures = expect_few(only(evidence.headers, f"{names}-signature").split(" "), f"{names}-signature")
     start = f"{version},"
     given = [from_base64(signature.removeprefix(start)) for signature in signatures if signature.startswith(start)]
     message = _message(id, timestamp, evidence.body)
     # Every pair is compared: the time taken tells nothing about which of them agreed.
     if not sum(agreements(key, message, given) for key in evidence.keys):
         raise SignatureError("no signature agrees with a secret")
-    expect_fresh(evidence, timestamp, "webhook-timestamp")
+    expect_fresh(evidence, int(timestamp), f"{names}-timestamp")
     return id
 
 
@@ -100,8 +110,13 @@ def _agreements_v1a(key: bytes, message: bytes, given: Sequence[bytes]) -> int:
     return sum(ed25519.agrees(key, message, one) for one in given)
 
 
-def _signature_header(version: str, signatures: Sequence[bytes]) -> Headers:
-    return (("webhook-signature", " ".join(f"{version},{base64.b64encode(signature).decode()}" for signature in signatures)),)
+def _signatures_v1(attempt: Attempt) -> str:
+    message = _message(attempt.id, attempt.timestamp, attempt.body)
+    return _written("v1", [_mac(key, message) for key in attempt.keys])
+
+
+def _written(version: str, signatures: Sequence[bytes]) -> str:
+    return " ".join(f"{version},{base64.b64encode(signature).decode()}" for signature in signatures)
 
 
 def _message(id: str, timestamp: str, body: bytes) -> bytes:

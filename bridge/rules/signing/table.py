@@ -8,18 +8,23 @@ from pydantic import AfterValidator, BeforeValidator
 
 from bridge.model import Headers
 from bridge.rules.loops import HOP
-from bridge.rules.signing import ed25519, macs, standard, tokens
-from bridge.rules.signing.reading import text_key
+from bridge.rules.signing import ed25519, macs, stamped, standard, tokens, urls
+from bridge.rules.signing.reading import TOKEN_BYTES, text_key
 from bridge.rules.signing.ways import Attempt, Evidence, Scheme, Signing, Verification, Way
 
 # The bridge writes these itself, whatever signs: an own value would break the request or its signature.
 OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "webhook-id", "webhook-timestamp", "webhook-signature", HOP})
+
+def _body_mac(row: macs.BodyMac, *, outbound: bool = False) -> Scheme:
+    return Scheme(key=text_key, verify=row.verify, sign=row.sign, outbound=outbound, writes=row.writes)
+
 
 SCHEMES = {
     "standard-webhooks": Scheme(
         key=standard.standard_key,
         verify=standard.verify_v1,
         sign=standard.sign_v1,
+        outbound=True,
         options=("tolerance",),
         writes=("webhook-signature",),
     ),
@@ -28,49 +33,108 @@ SCHEMES = {
         signing_key=standard.private_key,
         verify=standard.verify_v1a,
         sign=standard.sign_v1a,
+        outbound=True,
         options=("tolerance",),
         writes=("webhook-signature",),
         available=ed25519.library,
         without="needs a secret: whsk_ and base64 to sign, whpk_ and base64 to verify",
     ),
-    "github": Scheme(key=text_key, verify=macs.verify_github, sign=macs.sign_github, writes=(macs.GITHUB.header, macs.GITHUB_ID)),
-    "stripe": Scheme(key=text_key, verify=macs.verify_stripe, sign=macs.sign_stripe, options=("tolerance",), writes=(macs.STRIPE,)),
-    "slack": Scheme(key=text_key, verify=macs.verify_slack, sign=macs.sign_slack, options=("tolerance",), writes=(macs.SLACK, macs.SLACK_TIME)),
-    "hmac": Scheme(key=text_key, verify=macs.verify_hmac, sign=macs.sign_hmac, options=("header", "hash", "encoding", "prefix"), writes=(macs.HMAC_HEADER,)),
-    "bearer": Scheme(key=text_key, verify=tokens.verify_bearer),
+    "svix": Scheme(
+        key=standard.standard_key,
+        verify=standard.verify_svix,
+        sign=standard.sign_svix,
+        options=("tolerance",),
+        writes=(standard.SVIX, "svix-id", "svix-timestamp"),
+    ),
+    "github": _body_mac(macs.GITHUB, outbound=True),
+    "gitlab": Scheme(key=tokens.gitlab_key, verify=tokens.verify_gitlab, sign=tokens.sign_gitlab, options=("tolerance",), writes=(tokens.GITLAB,)),
+    "gitea": _body_mac(macs.GITEA),
+    "stripe": Scheme(key=text_key, verify=stamped.verify_stripe, sign=stamped.sign_stripe, outbound=True, options=("tolerance",), writes=(stamped.STRIPE,)),
+    "slack": Scheme(key=text_key, verify=stamped.SLACK.verify, sign=stamped.SLACK.sign, outbound=True, options=("tolerance",), writes=stamped.SLACK.writes),
+    "shopify": _body_mac(macs.SHOPIFY),
+    "twilio": Scheme(key=text_key, verify=urls.verify_twilio, sign=urls.sign_twilio, options=("public_url",), writes=(urls.TWILIO, urls.TWILIO_ID)),
+    "discord": Scheme(
+        key=stamped.discord_key,
+        signing_key=stamped.discord_key,  # a seed is written like a public key
+        verify=stamped.verify_discord,
+        sign=stamped.sign_discord,
+        options=("tolerance",),
+        writes=(stamped.DISCORD, stamped.DISCORD_TIME),
+        available=ed25519.library,
+        without="needs a secret: the application's public key, 64 hexadecimal digits",
+    ),
+    "hubspot": Scheme(
+        key=text_key,
+        verify=urls.verify_hubspot,
+        sign=urls.sign_hubspot,
+        options=("tolerance", "public_url"),
+        writes=(urls.HUBSPOT, urls.HUBSPOT_TIME),
+    ),
+    "linear": Scheme(key=text_key, verify=stamped.verify_linear, sign=stamped.sign_linear, options=("tolerance",), writes=(stamped.LINEAR, stamped.LINEAR_ID)),
+    "pagerduty": _body_mac(macs.PAGERDUTY),
+    "mailgun": Scheme(key=text_key, verify=stamped.verify_mailgun, options=("tolerance",)),
+    "typeform": _body_mac(macs.TYPEFORM),
+    "zoom": Scheme(key=text_key, verify=stamped.ZOOM.verify, sign=stamped.ZOOM.sign, options=("tolerance",), writes=stamped.ZOOM.writes),
+    "meta": _body_mac(macs.META),
+    "hmac": Scheme(
+        key=text_key,
+        verify=macs.verify_hmac,
+        sign=macs.sign_hmac,
+        outbound=True,
+        options=("header", "hash", "encoding", "prefix"),
+        writes=(macs.HMAC_HEADER,),
+    ),
+    "bearer": Scheme(key=text_key, verify=tokens.verify_bearer, sign=tokens.sign_bearer, writes=(tokens.AUTHORIZATION,)),
+    "basic": Scheme(
+        key=tokens.basic_key,
+        verify=tokens.verify_basic,
+        sign=tokens.sign_basic,
+        writes=(tokens.AUTHORIZATION,),
+        without='needs a secret: user and password as "user:password"',
+    ),
     "header": Scheme(
         key=text_key,
         verify=tokens.verify_header,
+        sign=tokens.sign_header,
         options=("header",),
         needs={"header": 'expected the name of the header, as in verify = { scheme = "header", header = "X-Api-Key" }'},
     ),
-    "none": Scheme(key=text_key, verify=tokens.verify_none, sign=lambda _attempt: ()),
+    "query": Scheme(
+        key=text_key,
+        verify=tokens.verify_query,
+        options=("param",),
+        needs={"param": 'expected the name of the parameter, as in verify = { scheme = "query", param = "token" }'},
+    ),
+    "none": Scheme(key=text_key, verify=tokens.verify_none, sign=lambda _attempt: (), outbound=True),
 }
 
-_SIGNING = tuple(name for name, scheme in SCHEMES.items() if scheme.sign is not None)
+_SIGNING = tuple(name for name, scheme in SCHEMES.items() if scheme.outbound)
 _VERIFYING = tuple(SCHEMES)
 
 
-def keys(scheme: str, secrets: Sequence[str]) -> tuple[bytes, ...]:
-    """Return the keys to verify with, of *secrets* as *scheme* reads them; raise ValueError with what was expected."""
-    return _keys(scheme, secrets, SCHEMES[scheme].key)
+def keys(scheme: str, secrets: Sequence[str], *, shortest: int = TOKEN_BYTES) -> tuple[bytes, ...]:
+    """Return the keys to verify with, of *secrets* as *scheme* reads them; raise ValueError with what was expected.
+
+    A key of less than *shortest* bytes is refused.
+    """
+    return _keys(scheme, secrets, SCHEMES[scheme].key, shortest)
 
 
-def signing_keys(scheme: str, secrets: Sequence[str]) -> tuple[bytes, ...]:
+def signing_keys(scheme: str, secrets: Sequence[str], *, shortest: int = TOKEN_BYTES) -> tuple[bytes, ...]:
     """Return the keys to sign with, of *secrets* as *scheme* reads them; raise ValueError with what was expected."""
-    return _keys(scheme, secrets, SCHEMES[scheme].signing_key or SCHEMES[scheme].key)
+    return _keys(scheme, secrets, SCHEMES[scheme].signing_key or SCHEMES[scheme].key, shortest)
 
 
-def sign(how: Signing | str, secret_keys: Sequence[bytes], *, id: str, now: float, body: bytes) -> Headers:
+def sign(how: Signing | str, secret_keys: Sequence[bytes], *, id: str, now: float, body: bytes, method: str = "POST", url: str = "") -> Headers:
     """Return the headers that sign one attempt: the id, the time of this attempt, and what the scheme writes.
 
-    *how* is a scheme's name, or a scheme with its options.
+    *how* is a scheme's name, or a scheme with its options. Method and URL count for schemes that sign them, none of a destination's.
     """
     way = Signing(scheme=how) if isinstance(how, str) else how
     signer = SCHEMES[way.scheme].sign
-    assert signer is not None, "checked when the settings were read"
+    assert signer is not None, "checked when the settings or the options were read"
     timestamp = str(int(now))
-    attempt = Attempt(how=way, keys=secret_keys, id=id, timestamp=timestamp, body=body)
+    attempt = Attempt(how=way, keys=secret_keys, id=id, timestamp=timestamp, body=body, method=method, url=url)
     return (("webhook-id", id), ("webhook-timestamp", timestamp), *signer(attempt))
 
 
@@ -85,12 +149,16 @@ def written_headers(how: Signing) -> frozenset[str]:
     return OWN_HEADERS | {name.lower() for name in own}
 
 
-def _keys(scheme: str, secrets: Sequence[str], read: Callable[[str], bytes]) -> tuple[bytes, ...]:
+def _keys(scheme: str, secrets: Sequence[str], read: Callable[[str], bytes], shortest: int) -> tuple[bytes, ...]:
     if scheme == "none":
         return ()
     if not secrets:
         raise ValueError(f"{scheme} {SCHEMES[scheme].without}")
-    return tuple(read(secret) for secret in secrets)
+    found = tuple(read(secret) for secret in secrets)
+    short = next((key for key in found if len(key) < shortest), None)
+    if short is not None:
+        raise ValueError(f"this secret has {len(short)} bytes, expected at least {shortest}: make one with `mqtthook secret new`")
+    return found
 
 
 # --- what the config may say ---

@@ -17,6 +17,7 @@ TOLERANCE_S = 300.0  # Standard Webhooks' five minutes, to both sides; Stripe's 
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # a header's name, RFC 9110 section 5.6.2
 _PREFIX = re.compile(r"(?:[!-+\--~][ -+\--~]{0,31})?", re.ASCII)  # no comma, which parts signatures; no blank in front, which HTTP takes off
+_URL = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?(?:\?[^\s#]*)?")
 
 RequestHeaders = Mapping[str, Sequence[str]]  # names in lower case, each with every value that came
 
@@ -50,28 +51,49 @@ class Signing(Way):
 
 
 class Verification(Way):
-    """How a hook knows its sender."""
+    """How a hook knows its sender; without a `tolerance` the scheme's own counts."""
 
-    tolerance: Duration = TOLERANCE_S
+    tolerance: Duration | None = None
+    param: str | None = None
+    public_url: str | None = None
+
+    @field_validator("param")
+    @classmethod
+    def _is_not_empty(cls, param: str | None) -> str | None:
+        if param == "":
+            raise ValueError('expected the name of a query parameter, such as "token"')
+        return param
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None and not _URL.fullmatch(url):
+            raise ValueError('expected the address under which the sender calls, such as "https://hooks.example.com"')
+        return url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What one attempt signs: `timestamp` is its own, in seconds; `id` is the same on every attempt."""
+    """What one attempt signs: `timestamp` is its own, in seconds; `id` is the same on every attempt; `url` is whole."""
 
     how: Signing
     keys: Sequence[bytes]
     id: str
     timestamp: str
     body: bytes
+    method: str = "POST"
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a request is judged by: the hook's way and keys, and what came, when."""
+    """What a request is judged by: the hook's way and keys, and what came, when; path and query as they were sent."""
 
     how: Verification
     keys: Sequence[bytes]
+    method: str
+    path: str
+    query: str
     headers: RequestHeaders
     body: bytes
     now: float
@@ -79,16 +101,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """One row: how its secret becomes a key, how it verifies, and how it signs (None: it doesn't).
+    """One row: how its secret becomes a key, how it verifies, and how it signs (None: it doesn't, by headers alone).
 
-    `signing_key` stands where signing takes another key than verifying. `options` are the keys that its table may hold
-    in the config, `needs` those that it must, with what to say where one is missing. `writes` are the headers with its
-    signature. `available` raises ValueError where a library that it needs isn't installed; `without` is said where there is no secret.
+    Only where `outbound` is set may a destination sign so; the others sign for `mqtthook sign` alone. `signing_key` stands
+    where signing takes another key than verifying. `options` are the keys that its table may hold in the config, `needs`
+    those that it must, with what to say where one is missing. `writes` are the headers with its signature. `available`
+    raises ValueError where a library that it needs isn't installed; `without` is said where there is no secret.
     """
 
     key: Callable[[str], bytes]
     verify: Callable[[Evidence], str | None]
     sign: Callable[[Attempt], Headers] | None = None
+    outbound: bool = False
     signing_key: Callable[[str], bytes] | None = None
     options: tuple[str, ...] = ()
     needs: Mapping[str, str] = field(default_factory=dict)

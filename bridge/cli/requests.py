@@ -1,0 +1,146 @@
+"""A request as a person gives it to `verify` and `sign`: which hook, which secrets, which headers, which body."""
+
+import json
+import os
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.cli.common import loaded
+from bridge.cli.given import data, file_data
+from bridge.config.secrets import resolve
+from bridge.rules.inbound import Hook, Request
+from bridge.rules.instants import instant
+from bridge.rules.signing import Verification, Verify
+
+LISTEN = "http://127.0.0.1:8080"  # where a hook listens if nothing else is said
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_LINE = re.compile(r"[<>*\s]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*(.*?)\s*")
+_REQUEST_LINE = re.compile(r"[<>*\s]*([A-Z]+) (\S+) HTTP/[0-9.]+\s*")
+_UNIX = re.compile(r"[0-9]{9,11}(?:\.[0-9]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """How a request is signed and verified: by a hook of the config, or by what the options say."""
+
+    how: Verification
+    secrets: tuple[str, ...]
+    path: str = "/"
+    method: str = "POST"
+    base: str = LISTEN
+
+
+def side_options(function: Function) -> Function:
+    """Give a command `--hook`, `--scheme` and `--secret`."""
+    options = (
+        click.option("--hook", help="The name of a hook in the config."),
+        click.option("--scheme", help='Instead of a hook: a scheme, or a table as it stands behind `verify =`.'),
+        click.option("--secret", "secrets", multiple=True, help="With --scheme: the secret, or env:NAME, or file:PATH; may be given again."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config: str | None) -> Side:
+    """Return the side that the options mean; raise click's UsageError where they mean none, and ConfigError."""
+    if (hook is None) == (scheme is None):
+        raise click.UsageError("give one of --hook and --scheme")
+    given = tuple(_secrets(secrets))
+    if scheme is not None:
+        return Side(how=_way(scheme), secrets=given)
+    settings = loaded(config).settings
+    found = next((each for each in settings.hooks().all if each.name == hook), None)
+    if found is None:
+        raise click.UsageError(f"there is no hook {hook!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
+    return Side(
+        how=found.verify,
+        secrets=given or tuple(secret.get_secret_value() for secret in found.rule.secret),
+        path=_path(found),
+        method=found.rule.methods[0],
+        base=f"http://{settings.http.listen}",
+    )
+
+
+def moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Return the unix seconds of `--at`, or None."""
+    if value is None or _UNIX.fullmatch(value):
+        return None if value is None else float(value)
+    try:
+        return instant(value, time.time())
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}, or unix seconds") from exc
+
+
+def body_of(text: str | None) -> bytes:
+    """Return the bytes of `--body`: a file's, or those of standard input (-); without it none."""
+    return b"" if text is None else sys.stdin.buffer.read() if text == "-" else file_data(Path(text))
+
+
+def request_of(side: Side, *, headers: Iterable[str], file: str | None, body: bytes, url: str | None, method: str | None, at: float) -> tuple[str, Request]:
+    """Return method and request as they came; lines of a log may say which, options say it last."""
+    found: dict[str, tuple[str, ...]] = {}
+    asked_for = side.path
+    lines = [] if file is None else _lines(data(file) if file == "-" else file_data(Path(file)))
+    for line in (*lines, *headers):
+        if asked := _REQUEST_LINE.fullmatch(line):
+            method, asked_for = method or asked[1], asked[2]
+        elif header := _LINE.fullmatch(line):
+            found[header[1].lower()] = (*found.get(header[1].lower(), ()), header[2])
+        elif line in headers:
+            raise click.BadParameter(f"--header {line!r}: expected a header such as 'X-Signature: abc'")
+    path, _, query = target(url if url is not None else asked_for).partition("?")
+    found.setdefault("host", (url.partition("://")[2].partition("/")[0] if url and "://" in url else side.base.partition("://")[2],))
+    return method or side.method, Request(path=path, query=query, headers=found, body=body, received_at=at)
+
+
+def target(url: str) -> str:
+    """Return path and query of a URL, or of what is written without its host."""
+    return "/" + url.partition("://")[2].partition("/")[2] if "://" in url else url
+
+
+def _lines(text: bytes) -> list[str]:
+    """Return the header lines in a log; a JSON table of headers will do too."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text.decode("utf-8", "surrogateescape").splitlines()
+    if not isinstance(document, Mapping):
+        raise click.BadParameter("--headers: expected header lines, or a JSON table of them")
+    return [f"{name}: {value}" for name, values in document.items() for value in (values if isinstance(values, list) else [values])]
+
+
+def _path(hook: Hook) -> str:
+    names = (capture or level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
+    return "/" + "/".join(names)
+
+
+def _way(text: str) -> Verification:
+    try:
+        written = tomllib.loads(f"way = {text}")["way"] if text.startswith("{") else text
+        way: Verification = TypeAdapter(Verify).validate_python(written)
+    except tomllib.TOMLDecodeError as exc:
+        raise click.BadParameter(f"--scheme: expected a name, or a table such as '{{ scheme = \"hmac\", header = \"X-Signature\" }}': {exc}") from exc
+    except ValidationError as exc:
+        raise click.BadParameter("--scheme: " + "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors())) from exc
+    return way
+
+
+def _secrets(written: tuple[str, ...]) -> Iterable[str]:
+    problems: list[str] = []
+    tree: dict[str, Any] = {"inbound": {"given": {"secret": list(written)}}}
+    resolve(tree, os.environ, lambda _path, problem: problems.append(problem))
+    if problems:
+        raise click.BadParameter(f"--secret: {problems[0]}")
+    return list(tree["inbound"]["given"]["secret"])
