@@ -21,6 +21,14 @@ class Devices:
     """Hears what devices say, and remembers what hooks may ask of it."""
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
+        self._words: OrderedDict[str, Message] = OrderedDict()
+        self._waiting: dict[str, tuple[Expectation, asyncio.Future[Message]]] = {}
+        self._settled = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
+        self.adopt(hooks)
+
+    def adopt(self, hooks: Sequence[Hook]) -> None:
+        """Listen for these hooks from now on; what was heard, and what is waited for, stays."""
         self._available: FilterTree[Hook] = FilterTree()
         for hook in hooks:
             if hook.rule.available is not None:
@@ -29,10 +37,6 @@ class Devices:
         for hook in hooks:
             for topic in hook.rule.listens_to:
                 self._heard.add(filter_of(topic), hook)
-        self._words: OrderedDict[str, Message] = OrderedDict()
-        self._waiting: dict[str, tuple[Expectation, asyncio.Future[Message]]] = {}
-        self._settled = asyncio.Event()
-        self._settling: asyncio.TimerHandle | None = None
 
     def listening(self, *, on: bool) -> None:
         """Note that the broker has confirmed what we listen to, or is away."""

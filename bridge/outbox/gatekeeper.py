@@ -99,7 +99,16 @@ class Gatekeeper:
     def connected(self, *, on: bool) -> None:
         """Note that the broker is there, or away: only while it is there can a key be silent."""
         self._connected_at = self.now() if on else None
-        for route in self._routes.all if on else ():
+        self._listen_to_all()
+
+    def adopt(self, routes: Routes) -> None:
+        """Let the gates be those of *routes* from now on; what is held goes when it was to go, as its mapping is by then."""
+        self._routes = routes
+        self._listened.clear()  # a key that is asked after twice is reported once
+        self._listen_to_all()
+
+    def _listen_to_all(self) -> None:
+        for route in self._routes.all if self._connected_at is not None else ():
             if route.rule.silence is not None:
                 self._expect(route)
                 for place in self._outbox.memories.of_mapping(route.mapping):

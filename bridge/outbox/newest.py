@@ -19,6 +19,11 @@ class Newest:
         self._mappings = frozenset(mappings)
         self._numbers = {(mapping, destination, key): seq for mapping, destination, key, seq in waiting}
 
+    def adopt(self, mappings: Collection[str]) -> None:
+        """Keep the newest of these mappings from now on; of one that did so before, what is known stays."""
+        self._mappings = frozenset(mappings)
+        self._numbers = {line: seq for line, seq in self._numbers.items() if line[0] in self._mappings}
+
     def replaced(self, letter: Letter) -> int | None:
         """Return the number of the letter that a new one replaces, or None."""
         if letter.mapping not in self._mappings:

@@ -107,6 +107,11 @@ class Outbox:
             changes.counts = self.ledger.take()
             self._store.write(changes)
 
+    def unregister(self, lane: Lane, destination: str) -> None:
+        """Offer a destination's letters to nobody: they wait on disk."""
+        self._receivers.pop((lane, destination), None)
+        self._journal.hurry()
+
     def register(self, lane: Lane, destination: str, receiver: Receiver) -> bool:
         """Let *receiver* be offered a destination's letters; return True if some wait on disk already."""
         self._receivers[lane, destination] = receiver
@@ -189,6 +194,10 @@ class Outbox:
     def keep_latest(self, mappings: Collection[str]) -> None:
         """Let only the newest letter of each key of these mappings wait, from now on."""
         self._newest.watch(mappings, self._store.newest_waiting(mappings))
+
+    def adopt_latest(self, mappings: Collection[str]) -> None:
+        """Let these be the mappings of which only the newest letter of each key waits; what waits already counts once it is replaced."""
+        self._newest.adopt(mappings)
 
     def _replace(self, older: int, letter: Letter) -> None:
         """End the letter of number *older* as coalesced, *letter* being the newest of its key; one in flight goes its way."""

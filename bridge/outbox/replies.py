@@ -22,11 +22,11 @@ class ReplyIntake:
     """Takes in what receivers answer, for the mappings that publish it."""
 
     def __init__(self, outbox: Outbox, routes: Routes, *, wall: Callable[[], float]) -> None:
-        self._outbox, self._routes, self._wall = outbox, routes, wall
+        self._outbox, self.routes, self._wall = outbox, routes, wall
 
     async def follow(self, event: Letter, reply: Reply) -> None:
         """Let an accepted event's answer be published as its mapping says, if it does; what can't be is counted and told."""
-        route = self._routes.named(event.mapping)
+        route = self.routes.named(event.mapping)
         if route is None or route.rule.reply is None or not isinstance(event.content, Event):
             return
         counted = account(event.mapping)

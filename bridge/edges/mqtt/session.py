@@ -140,6 +140,13 @@ class Broker:
             self._publishing.pop(info.mid, None)
         return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
 
+    def adopt(self, wanted: Mapping[str, Subscription]) -> None:
+        """Be subscribed to *wanted* from now on, on the same connection: to what is new first, so that nothing falls in between."""
+        before, self._wanted = self._wanted, dict(wanted)
+        self._former |= set(before)
+        if self._client is not None and self.connected and before != self._wanted:
+            self._subscribe(self._client, {plain: wish for plain, wish in self._wanted.items() if before.get(plain) != wish})
+
     def hold(self) -> None:
         """Take no more messages in: the broker keeps them for the next run."""
         self._holding = True
@@ -267,7 +274,7 @@ class Broker:
             self.sessions_lost += 1
             logger.warning("broker lost our session: what it held for us while we were away is gone")
         self._receipts.connected(session_present=flags.session_present)
-        self._subscribe(client)
+        self._subscribe(client, self._wanted)
         client.publish(self._settings.status_topic, b"online", qos=1, retain=True)
         self.state = "connected"
         version = "5" if self._protocol == MQTT_5 else "3.1.1"
@@ -330,14 +337,16 @@ class Broker:
 
     # --- what we send ---
 
-    def _subscribe(self, client: paho.Client) -> None:
-        if gone := sorted(self._former - set(self._wanted)):
-            client.unsubscribe([self._shared(plain) for plain in gone])
-        self._former = set(self._wanted)
-        for plain, wish in self._wanted.items():
+    def _subscribe(self, client: paho.Client, new: Mapping[str, Subscription]) -> None:
+        for plain, wish in new.items():
             mid = wire.subscribe(client, self._protocol, plain, self._shared(plain), wish)
             if mid is not None:
                 self._subscribing[mid] = plain
+        if gone := sorted(self._former - set(self._wanted)):
+            client.unsubscribe([self._shared(plain) for plain in gone])
+        self._former = set(self._wanted)
+        if not self._subscribing:
+            self.on_subscribed(sorted(self._wanted))
 
     def _shared(self, plain: str) -> str:
         return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
