@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.admin.queries import past, selection
-from bridge.errors import RenderError, StoreFull
+from bridge.errors import BridgeError, ConfigError, StoreFull
 from bridge.model import Letter
 from bridge.outbox.history import Attempt
 from bridge.outbox.selection import Past, Selection
@@ -43,6 +43,13 @@ class Queue(Protocol):
         """Let each event of batches be a letter of its own; return how many come of it."""
 
 
+class Changed(Protocol):
+    """What a config that was read anew has changed."""
+
+    def document(self) -> dict[str, list[str]]:
+        """Return it for JSON."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """What the admin side can ask for."""
@@ -54,6 +61,7 @@ class Watched:
     pause: Callable[[str | None], list[str]]
     memories: Callable[[], list[dict[str, Any]]]
     move: Callable[[Selection, str], Awaitable[int]]
+    reload: Callable[[], Awaitable[Changed]]
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -121,6 +129,7 @@ class ControlSide:
             ("POST", "/history"): self._history,
             ("POST", "/resume"): self._resume,
             ("POST", "/pause"): self._pause,
+            ("POST", "/reload"): self._reload,
         }
 
     async def answer(self, method: str, request: Request) -> Response:
@@ -130,7 +139,9 @@ class ControlSide:
             return await route(request) if route is not None else problem(404)
         except StoreFull as exc:
             return problem(503, str(exc))
-        except RenderError as exc:
+        except ConfigError as exc:
+            return problem(422, str(exc), problems=exc.problems)
+        except BridgeError as exc:
             return problem(422, str(exc))
 
     async def _status(self, _request: Request) -> Response:
@@ -170,6 +181,9 @@ class ControlSide:
 
     async def _pause(self, request: Request) -> Response:
         return json_response(200, {"destinations": self._watched.pause(_asked(request).get("destination"))})
+
+    async def _reload(self, _request: Request) -> Response:
+        return json_response(200, (await self._watched.reload()).document())
 
     async def _history(self, request: Request) -> Response:
         return json_response(200, [attempt.document() for attempt in await self._watched.queue.history(past(_asked(request)))])

@@ -20,6 +20,7 @@ COMMANDS = {
     "routes": "bridge.cli.routes",
     "queue": "bridge.cli.queue",
     "status": "bridge.cli.status",
+    "reload": "bridge.cli.reload",
     "history": "bridge.cli.history",
     "pause": "bridge.cli.resume:pause",
     "resume": "bridge.cli.resume",

@@ -44,11 +44,11 @@ def state() -> Path:
     return here
 
 
-def stale_since(found: Loaded, started_at: float) -> str | None:
-    """Return a sentence where the config was changed after the daemon started, which reads it at its start; or None."""
-    if not found.path.exists() or found.path.stat().st_mtime <= started_at:
+def stale_since(found: Loaded, loaded_at: float) -> str | None:
+    """Return a sentence where the config was changed after the daemon read it; or None."""
+    if not found.path.exists() or found.path.stat().st_mtime <= loaded_at:
         return None
-    return f"{found.path} was changed after the daemon started: restart it to have that count"
+    return f"{found.path} was changed after the daemon read it: `mqtthook reload` makes that count"
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError
 
 ANSWER_S = 60.0  # a daemon with a million rows may take a while
 
@@ -33,7 +33,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def ask(path: Path, method: str, place: str, asked: object = None) -> Any:
-    """Return the running daemon's answer, or None if no daemon runs here; raise ControlError where it refuses."""
+    """Return the running daemon's answer, or None if no daemon runs here; raise ControlError where it refuses, ConfigError where the config is why."""
     connection = _Connection(path)
     try:
         connection.request(method, place, None if asked is None else json.dumps(asked), {"Content-Type": "application/json"})
@@ -47,6 +47,8 @@ def ask(path: Path, method: str, place: str, asked: object = None) -> Any:
         raise ControlError(f"the daemon did not answer: {exc}") from exc
     finally:
         connection.close()
+    if response.status >= 400 and "problems" in document:
+        raise ConfigError(list(document["problems"]))
     if response.status >= 400:
         raise ControlError(str(document.get("detail", f"the daemon answered {response.status}")))
     return document

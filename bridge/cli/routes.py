@@ -73,7 +73,7 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
         click.echo("there are no mappings in this config yet" if topic is None else f"no mapping takes {topic}; `mqtthook try --topic {shlex.quote(topic)}` says why")
     elif figures is None:
         click.echo(click.style("the counts are shown while the daemon runs", dim=True))
-    elif stale := stale_since(found, figures["started_at"]):
+    elif stale := stale_since(found, figures["config"]["loaded_at"]):
         click.echo(f"{click.style('note', fg='yellow')} {stale}")
 
 

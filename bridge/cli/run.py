@@ -8,6 +8,7 @@ import click
 
 from bridge import log
 from bridge.cli.common import config_option, loaded
+from bridge.config.load import load
 from bridge.config.settings import state_directory
 
 
@@ -26,4 +27,5 @@ def command(config: str | None) -> None:
     log.configure(found.settings.log)
     for warning in found.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    asyncio.run(app.run(found.settings, state_directory(os.environ)))
+    source = app.Source(found.path, lambda: load(found.path, os.environ))
+    asyncio.run(app.run(found.settings, state_directory(os.environ), source=source))

@@ -34,7 +34,7 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
         return
     for line in _lines(figures):
         click.echo(line)
-    if stale := stale_since(found, figures["started_at"]):
+    if stale := stale_since(found, figures["config"]["loaded_at"]):
         click.echo(f"\n{click.style('note', fg='yellow')} {stale}")
 
 
@@ -46,6 +46,7 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         f"{title('mqtthook')} {figures['version']}, up {duration_text(now - figures['started_at'])}: {health}",
         f"  broker   {figures['broker']}; {figures['messages_received']} messages, {figures['messages_unmatched']} taken by no mapping",
         f"  outbox   {figures['waiting']} waiting{oldest}, {figures['dead_letters']} dead, {_mib(figures['used_bytes'])} of {_mib(figures['max_bytes'])}",
+        f"  config   {_config(figures['config'], now)}",
         f"  ledger   {'adds up' if not figures['imbalance'] else click.style('does NOT add up, by ' + str(figures['imbalance']), fg='red')}",
     ]
     if figures["destinations"]:
@@ -63,6 +64,14 @@ def _lines(figures: dict[str, Any]) -> list[str]:
             for name, entry in figures["mappings"].items()
         ]
     return lines
+
+
+def _config(config: dict[str, Any], now: float) -> str:
+    if config["problems"]:
+        more = f" (and {len(config['problems']) - 1} more)" if len(config["problems"]) > 1 else ""
+        return click.style(f"as it was {duration_text(now - config['loaded_at'])} ago; the file has errors: {config['problems'][0]}{more}", fg="red")
+    change = f": {config['last_change']}" if config["last_change"] else ""
+    return f"read {duration_text(now - config['loaded_at'])} ago{change}"
 
 
 def _mib(size: int) -> str:

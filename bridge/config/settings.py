@@ -50,6 +50,7 @@ class Settings(Slice):
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
     alerts: AlertSettings | None = None
+    auto_reload: bool = False
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
     outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
     inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)

@@ -3,8 +3,10 @@
 Without systemd every call does nothing.
 """
 
+import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from bridge.errors import ListenError
@@ -26,6 +28,11 @@ def notify(*lines: str) -> None:
         return  # a manager that went away, or is too busy to listen, must not hold us up
 
 
+def reloading() -> None:
+    """Tell that the config is being read again, until the next READY=1 (systemd.service(5), Type=notify-reload)."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
 def watchdog_s() -> float | None:
     """Return how often a sign of life is due, or None if nobody watches (sd_watchdog_enabled(3))."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
@@ -45,13 +52,14 @@ def passed_sockets(is_wanted: Callable[[str], bool]) -> list[socket.socket]:
         return []
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     named = [(fd, names[fd - FIRST_FD] if fd - FIRST_FD < len(names) else "") for fd in range(FIRST_FD, FIRST_FD + int(count))]
-    return [_handed_over(fd, name) for fd, name in named if is_wanted(name)]
+    return [_handed_over(fd, name, beyond=FIRST_FD + int(count)) for fd, name in named if is_wanted(name)]
 
 
-def _handed_over(fd: int, name: str) -> socket.socket:
+def _handed_over(fd: int, name: str, *, beyond: int) -> socket.socket:
     try:
         os.set_inheritable(fd, False)  # noqa: FBT003 - the library's own signature
-        found = socket.socket(fileno=fd)
+        # One of our own, which is closed when listening ends; theirs is there when it begins again.
+        found = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond))
     except OSError as exc:
         raise ListenError(f"systemd handed over {name or 'a socket'} (file descriptor {fd}), which is no socket: {exc.strerror}") from exc
     if found.type != socket.SOCK_STREAM or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

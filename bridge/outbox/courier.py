@@ -61,11 +61,10 @@ class Courier:
         self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
 
     def adopt(self, *, send: Send, judge: Judge, pace: Pace) -> None:
-        """Send, judge and pace so from now on: its destination was changed, so what held it back is over, but for a person's word."""
+        """Send, judge and pace so from now on."""
+        if pace.rate != self._pace.rate:
+            self._bucket = pacing.full_bucket(pace.rate, self._clock.monotonic()) if pace.rate is not None else None
         self._send, self._judge, self._pace = send, judge, pace
-        self._bucket = pacing.full_bucket(pace.rate, self._clock.monotonic()) if pace.rate is not None else None
-        if not self.halted:
-            self.resume()
         self._wake.set()
 
     # --- as the outbox sees it ---

@@ -472,6 +472,11 @@ class Outbox:
         await self.flush()
         return sum(found.letters for tally in (waiting, held, dead) for found in tally.values())
 
+    async def noted(self, name: str) -> str | None:
+        """Return what was noted under a name, None if nothing was."""
+        await self.flush()
+        return await self._journal.on_thread(self._store.note, name)
+
     def note(self, name: str, value: str) -> None:
         """Keep a note over restarts; written with the next commit."""
         self._journal.note(name, value)

@@ -13,7 +13,7 @@ from bridge.rules.outbound import Destination
 from bridge.rules.payloads import timestamp
 from bridge.rules.structures import json_bytes
 from bridge.rules.units import Slice, duration_text
-from bridge.watch.figures import DestinationFigures, Figures
+from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures
 
 OLD_S = 3_600.0  # a destination whose oldest event waits for an hour has a problem, whatever its breaker says
 AGAIN_S = 300.0  # until the same is told again
@@ -89,7 +89,14 @@ def queue_status(figures: Figures, *, now: float) -> dict[str, Any]:
     return {"waiting": figures.waiting, "oldest_s": oldest_s, "dead_letters": figures.dead_letters, "full": figures.full}
 
 
+def config_status(config: ConfigFigures) -> dict[str, Any]:
+    """Return what the status topic of the config says."""
+    return {"state": "refused" if config.problems else "ok", "loaded_at": timestamp(config.loaded_at), "problems": list(config.problems)}
+
+
 def _problems(figures: Figures, now: float) -> Iterator[tuple[tuple[str, str], str]]:
+    if figures.config.problems:
+        yield ("config", "file"), f"the config file was changed and has errors, the one before it goes on running: {figures.config.problems[0]}; `mqtthook check` shows all"
     for name, destination in figures.destinations.items():
         if destination.state in HELD:
             why = f" after {destination.failures} failures; it is tried again by itself"

@@ -29,10 +29,22 @@ class MappingFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFigures:
+    """Which config runs: since when, what the last change was, and what is wrong with the file as it is now (nothing: it is what runs)."""
+
+    loaded_at: float
+    last_change: str = ""
+    problems: tuple[str, ...] = ()
+    applied: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """How the whole bridge does."""
 
     version: str
+    config: ConfigFigures
     started_at: float
     connected: bool
     broker: str

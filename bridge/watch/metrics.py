@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bridge.watch.figures import Figures
+from bridge.watch.figures import ConfigFigures, Figures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,7 +47,17 @@ def _totals(figures: Figures) -> Iterator[Metric]:
     yield GaugeMetricFamily("mqtthook_outbox_bytes", "Bytes of the outbox file in use", figures.used_bytes)
     yield GaugeMetricFamily("mqtthook_outbox_max_bytes", "Bytes it may have", figures.max_bytes)
     yield GaugeMetricFamily("mqtthook_outbox_oldest_timestamp_seconds", "When the oldest waiting letter came; 0 if none waits", figures.oldest_at or 0.0)
+    yield from _config(figures.config)
     yield GaugeMetricFamily("mqtthook_start_timestamp_seconds", "When the program started", figures.started_at)
+
+
+def _config(config: ConfigFigures) -> Iterator[Metric]:
+    reloads = CounterMetricFamily("mqtthook_config_reloads", "How often the config was read anew, since the start", labels=["result"])
+    reloads.add_metric(["applied"], config.applied)
+    reloads.add_metric(["refused"], config.refused)
+    yield reloads
+    yield GaugeMetricFamily("mqtthook_config_refused", "1 while the config file has errors, and an earlier one runs", int(bool(config.problems)))
+    yield GaugeMetricFamily("mqtthook_config_loaded_timestamp_seconds", "When the config that runs was read", config.loaded_at)
 
 
 def _mappings(figures: Figures) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ from bridge.model import Outcome, Reply, Result, Verdict
 from bridge.rules.retry import Judging, RetryPolicy, delay, judge
 from bridge.rules.signing import SCHEMES, Evidence, Verification, verify
 from bridge.rules.units import duration_text
-from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
+from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 from bridge.watch.metrics import exposition
 
 ROOT = Path(__file__).parents[2]
@@ -260,7 +260,7 @@ def test_every_scheme_has_its_row_and_a_hook_to_copy() -> None:
 
 def test_metrics_in_the_docs_are_exposed() -> None:
     figures = Figures(
-        version="0", started_at=0, connected=True, broker="", unacknowledged=0, redelivered=0, sessions_lost=0, messages_received=0, messages_unmatched=0,
+        version="0", config=ConfigFigures(loaded_at=0), started_at=0, connected=True, broker="", unacknowledged=0, redelivered=0, sessions_lost=0, messages_received=0, messages_unmatched=0,
         requests_refused=0, imbalance=0, full=False, unsaved=0, held=0, remembered=0, commits=0, used_bytes=0, max_bytes=0, oldest_at=None,
         destinations={"d": DestinationFigures(waiting=0, failures=0, state="ok", disabled=None)},
         mappings={"m": MappingFigures(stopped=False, received=0, waiting=0, dead_letters=0, outcomes=outcomes({}))},

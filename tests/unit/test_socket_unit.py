@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.app import ADMIN_SOCKET
+from bridge.app.listeners import ADMIN_SOCKET
 from bridge.edges.http_settings import HttpSettings
 from tests.unit.test_unit_file import ANALYZE, ROOT, UNIT, directives, without_reason
 

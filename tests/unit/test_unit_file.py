@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge.app import WATCH_EVERY_S
+from bridge.app.teller import WATCH_EVERY_S
 from bridge.cli import main
 from bridge.cli.common import CONFIG_EXIT, SYSTEM_STATE
 from bridge.config.load import SYSTEM_CONFIG

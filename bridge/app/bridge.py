@@ -1,0 +1,298 @@
+"""The bridge: opens the parts, introduces them to each other, lets them go on with another config, and closes them in reverse.
+
+The only module that knows everybody. A part that dies takes the program down: with this outbox an abrupt end
+is safe, and systemd starts anew.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bridge import __version__
+from bridge.admin.api import Watched
+from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.listeners import Listeners
+from bridge.app.teller import WATCH_EVERY_S, Teller
+from bridge.config.changes import Changes
+from bridge.config.settings import Settings
+from bridge.edges import systemd
+from bridge.edges.mqtt.session import Broker
+from bridge.edges.outlet import Outlet
+from bridge.errors import RenderError
+from bridge.model import Event, Lane, Letter, Message
+from bridge.outbox.commands import Commands
+from bridge.outbox.courier import Clock, Courier
+from bridge.outbox.devices import Devices
+from bridge.outbox.gatekeeper import Gatekeeper
+from bridge.outbox.intake import MessageIntake, RequestIntake
+from bridge.outbox.outbox import Outbox
+from bridge.outbox.replies import ReplyIntake
+from bridge.outbox.selection import Selection
+from bridge.outbox.store import Store
+from bridge.outbox.storms import Storms
+from bridge.rules.devices import filter_of
+from bridge.rules.events import event_for, readdressed
+from bridge.rules.ids import RANDOM_BYTES, ulid
+from bridge.rules.inbound import Hooks
+from bridge.rules.outbound import Routes
+from bridge.rules.replies import account
+from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.rules.topics import Filter
+from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
+
+logger = logging.getLogger(__name__)
+
+FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
+
+CLOCK = Clock(monotonic=time.monotonic, wall=time.time, chance=random.random)
+
+
+class Bridge:
+    """The parts of one running bridge."""
+
+    def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]) -> None:
+        """Open the parts; *config* tells which config runs, *reload* reads it anew."""
+        self._settings, self._store, self._config = settings, store, config
+        self._subscribed_before = self._former_filters()
+        self._started_at = CLOCK.wall()
+        self.outbox = Outbox(store, settings.store, monotonic=CLOCK.monotonic, wall=CLOCK.wall)
+        self._routes, self._hooks = settings.routes(), settings.hooks()
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=CLOCK, new_id=_new_event_id)
+        self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
+        self._replies = ReplyIntake(self.outbox, self._routes, wall=CLOCK.wall)
+        self._messages = MessageIntake(
+            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=_new_event_id, is_pressed=lambda: self._broker.pressed, hear=self._devices.hear
+        )
+        self._requests = RequestIntake(self.outbox, self._hooks, self._devices, clock=CLOCK, new_id=_new_command_id, is_connected=lambda: self._broker.connected)
+        self.outbox.keep_latest(_latest(self._routes))
+        self._broker = Broker(settings.mqtt, _wanted(self._routes, self._hooks), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=CLOCK, event_of=self._event_of)
+        self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
+        self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=CLOCK).courier()
+        self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._teller = Teller(self.outbox, self._broker, self.figures, clock=CLOCK, new_id=_new_event_id)
+        self._broker.on_change = self._broker_changed
+        self._broker.on_subscribed = self._subscribed
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self, ended: Awaitable[object], *, ready: Callable[[], None]) -> None:
+        """Carry messages and requests until *ended* is; then finish what is in flight, within seconds."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            writer = tasks.create_task(self.outbox.run(), name="outbox")
+            commands = tasks.create_task(self._commands.run(), name="courier mqtt")
+            self._destinations.start(tasks)
+            await self._listeners.open(self._settings)
+            session = tasks.create_task(self._broker.run(), name="broker")
+            chores = [
+                tasks.create_task(self._gatekeeper.run(), name="gates"),
+                tasks.create_task(self._clear_away(), name="clear away"),
+                tasks.create_task(self._teller.run(lambda: self._settings), name="alerts"),
+                tasks.create_task(self._keep_alive(), name="sign of life"),
+            ]
+            logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
+            ready()
+            await ended
+            # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
+            await self._listeners.close()
+            self._broker.hold()
+            self._commands.stop()
+            await self._destinations.stop()
+            await commands
+            await self.outbox.flush()
+            await self._broker.close()
+            await self.outbox.flush()
+            for task in (*chores, session, writer):
+                task.cancel()
+
+    async def adopt(self, settings: Settings) -> None:
+        """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
+
+        Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
+        hooks can't be listened for; nothing has changed then.
+        """
+        assert self._tasks is not None
+        noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
+        routes, hooks = settings.routes(), settings.hooks()
+        before, self._requests.hooks = self._requests.hooks, hooks
+        try:
+            await self._listeners.open_hooks(settings)
+        except BaseException:
+            self._requests.hooks = before
+            raise
+        # From here to the end of the step nothing else runs.
+        self._settings, self._routes, self._hooks = settings, routes, hooks
+        ending = self._destinations.adopt(settings.destinations(), noted)
+        self._destinations.start(self._tasks)
+        self._gatekeeper.adopt(routes)
+        self._messages.routes = self._replies.routes = routes
+        self._devices.adopt(hooks.all)
+        self.outbox.adopt_latest(_latest(routes))
+        self._broker.adopt(_wanted(routes, hooks))
+        if ending:
+            await asyncio.wait(ending.values())
+
+    def not_ready(self) -> str | None:
+        """Return why the bridge is not ready, or None if it is."""
+        if not self._broker.connected:
+            return f"the broker is away: {self._broker.state}"
+        return "the outbox is full" if self.outbox.full else None
+
+    async def figures(self) -> Figures:
+        """Return how everything does."""
+        used, most = await self.outbox.size()
+        oldest = await self.outbox.oldest()
+        counts, waiting, stopped = self.outbox.ledger.counts(), self.outbox.ledger.waiting(), self._storms.now_stopped()
+        configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
+        names = [*configured, *sorted({*counts, *waiting} - set(configured))]
+        return Figures(
+            version=__version__,
+            config=self._config(),
+            started_at=self._started_at,
+            connected=self._broker.connected,
+            broker=self._broker.state,
+            unacknowledged=self._broker.unacknowledged,
+            redelivered=self._broker.redelivered,
+            sessions_lost=self._broker.sessions_lost,
+            messages_received=self._messages.counters.received,
+            messages_unmatched=self._messages.counters.unmatched,
+            requests_refused=self._requests.refused,
+            imbalance=self.outbox.ledger.imbalance(),
+            full=self.outbox.full,
+            unsaved=self.outbox.unsaved,
+            held=len(self.outbox.pen),
+            remembered=len(self.outbox.memories),
+            commits=self.outbox.commits,
+            used_bytes=used,
+            max_bytes=most,
+            oldest_at=min(oldest.values(), default=None),
+            destinations=self._destination_figures(),
+            mappings={
+                name: MappingFigures(
+                    stopped=name in stopped,
+                    received=counts.get(name, {}).get("in", 0),
+                    waiting=waiting.get(name, 0),
+                    dead_letters=self.outbox.dead.get(name, 0),
+                    outcomes=outcomes(counts.get(name, {})),
+                )
+                for name in names
+            },
+        )
+
+    def resume(self, destination: str | None) -> list[str]:
+        """Let a destination, or all (None), be sent to again; return their names, none if there is none of that name."""
+        return self._each(destination, Courier.resume)
+
+    def pause(self, destination: str | None) -> list[str]:
+        """Let nothing be sent to a destination, or to any (None), until it is resumed; return their names."""
+        return self._each(destination, Courier.halt)
+
+    async def move(self, wanted: Selection, to: str) -> int:
+        """Let events go to the destination *to* instead; return how many. Raises RenderError where they can't."""
+        destination = self._settings.destinations().get(to)
+        if destination is None:
+            raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._destinations.couriers) or 'none'}")
+        return await self.outbox.move(wanted, to, lambda event: readdressed(event, destination))
+
+    def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
+        couriers = [courier for name, courier in self._destinations.couriers.items() if destination in (None, name)]
+        for courier in couriers:
+            act(courier)
+        return [courier.destination for courier in couriers]
+
+    # --- parts ---
+
+    def _watched(self, reload: Callable[[], Awaitable[Changes]]) -> Watched:
+        return Watched(
+            figures=self.figures,
+            not_ready=self.not_ready,
+            queue=self.outbox,
+            resume=self.resume,
+            pause=self.pause,
+            memories=self.outbox.memories.documents,
+            move=self.move,
+            reload=reload,
+        )
+
+    def _event_of(self, letter: Letter) -> Event:
+        """Return a letter's event; one that could not be rendered when it came is rendered now."""
+        if isinstance(letter.content, Event):
+            return letter.content
+        assert isinstance(letter.content, Message)
+        route = self._routes.named(letter.mapping)
+        if route is None:
+            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=CLOCK.wall())
+
+    # --- what happens ---
+
+    def _broker_changed(self) -> None:
+        self._commands.allow(ready=self._broker.connected)
+        self._gatekeeper.connected(on=self._broker.connected)
+        if not self._broker.connected:
+            self._devices.listening(on=False)
+        systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
+
+    def _former_filters(self) -> list[str]:
+        noted = json.loads(self._store.note("subscriptions") or "{}")
+        return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
+
+    def _subscribed(self, filters: list[str]) -> None:
+        self._devices.listening(on=True)
+        if filters != self._subscribed_before:
+            self._subscribed_before = filters
+            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+
+    def _destination_figures(self) -> dict[str, DestinationFigures]:
+        waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.waiting.items()}
+        couriers = {courier.destination: courier for courier in (*self._destinations.couriers.values(), self._commands)}
+        return {
+            name: DestinationFigures(
+                waiting=waiting.get(name, 0),
+                failures=couriers[name].failures if name in couriers else 0,
+                state=state_of(couriers[name]) if name in couriers else "not in the config any more",
+                disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
+            )
+            for name in {**couriers, **waiting}
+        }
+
+    async def _clear_away(self) -> None:
+        while True:
+            await self.outbox.forget(self._settings.store.history)
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _keep_alive(self) -> None:
+        """Feed the watchdog: this loop turns, and the store's thread has answered."""
+        due_s = systemd.watchdog_s()
+        while due_s is not None:
+            await self.outbox.ping()
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(min(due_s / 3, WATCH_EVERY_S))
+
+
+def _new_event_id() -> str:
+    return _new_id("evt")
+
+
+def _new_command_id() -> str:
+    return _new_id("cmd")
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{ulid(CLOCK.wall(), os.urandom(RANDOM_BYTES))}"
+
+
+def _latest(routes: Routes) -> list[str]:
+    return [route.mapping for route in routes.all if route.rule.keep == "latest"]
+
+
+def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
+    """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
+    mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
+    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True, always=True)) for hook in hooks.all for topic in hook.rule.listens_to)
+    return subscriptions((*mappings, *devices))

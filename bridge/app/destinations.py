@@ -1,0 +1,159 @@
+"""The destinations: a courier for each, made as the config says, and made over when that changes.
+
+What holds one back, a breaker, a 410 or a person, is noted in the outbox, so that it lasts over a restart.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bridge.edges.apprise import Notifier
+from bridge.edges.outlet import Outlet
+from bridge.model import Event, Lane, Letter, Outcome, Reply
+from bridge.outbox.courier import Clock, Courier, Judge, Send
+from bridge.outbox.outbox import Outbox
+from bridge.outbox.replies import ReplyIntake
+from bridge.rules import notices
+from bridge.rules.access import TlsSettings
+from bridge.rules.outbound import Destination
+from bridge.rules.pacing import SPAN_S, Breaker, Pace
+from bridge.rules.retry import judge
+from bridge.rules.signing import sign
+
+logger = logging.getLogger(__name__)
+
+
+class _Way(NamedTuple):
+    """How a courier sends to a destination, judges its answers, and how fast it may."""
+
+    send: Send
+    judge: Judge
+    pace: Pace
+
+
+class Destinations:
+    """The couriers of all destinations, by name."""
+
+    def __init__(self, outbox: Outbox, outlet: Outlet, replies: ReplyIntake, *, clock: Clock, event_of: Callable[[Letter], Event]) -> None:
+        self._outbox, self._outlet, self._replies, self._clock, self._event_of = outbox, outlet, replies, clock, event_of
+        self._settings: dict[str, Destination] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self.couriers: dict[str, Courier] = {}
+
+    def open(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> None:
+        """Make a courier for each destination; *noted* is what was noted of them when the last run ended."""
+        self._settings = dict(settings)
+        self.couriers = {name: self._courier(name, destination, noted.get(name)) for name, destination in settings.items()}
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Let every courier that doesn't yet carry letters."""
+        for name, courier in self.couriers.items():
+            if name not in self._running:
+                self._running[name] = tasks.create_task(courier.run(), name=f"courier {name}")
+
+    def adopt(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> dict[str, asyncio.Task[None]]:
+        """Let these be the destinations; those that are the same go on untouched. Return the couriers that end, by name.
+
+        What waits for one that is not there any more stays in the outbox.
+        """
+        before, self._settings = self._settings, dict(settings)
+        ending: dict[str, asyncio.Task[None]] = {}
+        for name in [name for name in self.couriers if name not in settings]:
+            self._outbox.unregister(Lane.WEBHOOK, name)
+            self.couriers.pop(name).stop()
+            ending[name] = self._running.pop(name)
+        for name, destination in settings.items():
+            if name not in self.couriers:
+                self.couriers[name] = self._courier(name, destination, noted.get(name))
+            elif not _is_same(before[name], destination):
+                self._make_over(self.couriers[name], before[name], destination)
+            elif destination.tls != TlsSettings():  # its files may be others now
+                self.couriers[name].adopt(**self._way(destination)._asdict())
+        return ending
+
+    async def stop(self) -> None:
+        """Start nothing more, and return when what is in flight has come back, or has had its time."""
+        for courier in self.couriers.values():
+            courier.stop()
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def _courier(self, name: str, destination: Destination, noted: str | None) -> Courier:
+        way = self._way(destination)
+        courier = Courier(Lane.WEBHOOK, name, outbox=self._outbox, clock=self._clock, send=way.send, judge=way.judge, pace=way.pace)
+        courier.follow = self._replies.follow
+        self._restore(courier, destination, json.loads(noted or "{}"))
+        courier.on_change = self._keep
+        return courier
+
+    def _make_over(self, courier: Courier, before: Destination, destination: Destination) -> None:
+        """Let a destination be another from now on: what held it back is over, but for a person's word."""
+        courier.adopt(**self._way(destination)._asdict())
+        if not courier.halted:
+            courier.resume()
+        self._keep(courier)
+        waiting = self._outbox.waiting.get((Lane.WEBHOOK, courier.destination), 0)
+        if waiting and _place(before) != _place(destination):
+            name = courier.destination
+            what = "waiting events keep the url they were made with destination=%s waiting=%d; `mqtthook queue move --destination %s --to %s` gives them the new one"
+            logger.warning(what, name, waiting, name, name)
+
+    def _way(self, destination: Destination) -> _Way:
+        keys, channel = destination.signing_keys(), Notifier(destination) if destination.apprise else self._outlet.channel(destination)
+        judging = destination.judging
+
+        async def send(letter: Letter) -> Reply:
+            event = self._event_of(letter)
+            signed = sign(destination.signing, keys, id=letter.id, now=self._clock.wall(), body=event.body)
+            return await channel.send(event, signed)
+
+        def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
+            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
+
+        span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S
+        return _Way(send, judged, Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker, span_s=span_s))
+
+    # --- what holds one back ---
+
+    def _restore(self, courier: Courier, destination: Destination, noted: Mapping[str, object]) -> None:
+        """Let a destination be held back as it was when the last run ended; another URL is another destination."""
+        if noted.get("url") != _place(destination):
+            return
+        disabled, open_until, failures = noted["disabled"], noted["open_until"], noted["failures"]
+        courier.disabled, courier.halted = None if disabled is None else str(disabled), bool(noted["halted"])
+        if isinstance(open_until, int | float) and isinstance(failures, int):
+            left_s = min(max(open_until - self._clock.wall(), 0.0), destination.breaker.pause)
+            courier.breaker = Breaker(failures=failures, open_until=self._clock.monotonic() + left_s)
+            courier.failures = failures
+
+    def _keep(self, courier: Courier) -> None:
+        """Keep over restarts what holds a destination back, and say what a person has to know."""
+        name, until = courier.destination, courier.breaker.open_until
+        place = _place(self._settings[name]) if name in self._settings else ""
+        open_until = None if until is None else self._clock.wall() + until - self._clock.monotonic()
+        state = {"url": place, "disabled": courier.disabled, "halted": courier.halted, "open_until": open_until, "failures": courier.breaker.failures}
+        self._outbox.note(note_of(name), json.dumps(state) if courier.disabled or courier.halted or open_until else "")
+        if courier.disabled is not None:
+            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", name, courier.disabled, name)
+
+
+def note_of(destination: str) -> str:
+    """Return the name under which is noted what holds a destination back."""
+    return f"destination {destination}"
+
+
+def state_of(courier: Courier) -> str:
+    """Return what holds a destination back, in a word or two, or how it does."""
+    states = {"disabled": courier.disabled is not None, "paused": courier.halted, "breaker open": courier.breaker.is_open, "failing": courier.failures > 0}
+    return next((state for state, holds in states.items() if holds), "ok")
+
+
+def _is_same(one: Destination, other: Destination) -> bool:
+    """Return True if two destinations are written alike, whatever else a mapping says that holds one of them inline."""
+    return all(getattr(one, name) == getattr(other, name) for name in Destination.model_fields)
+
+
+def _place(destination: Destination) -> str:
+    return destination.url.text if destination.url else notices.URL

@@ -1,0 +1,109 @@
+"""The program: from its start to its end, told by signals and by systemd; it starts the parts anew where a new config wants that."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge import __version__
+from bridge.app.bridge import CLOCK, Bridge
+from bridge.app.config import RunningConfig, Source
+from bridge.config.settings import Settings
+from bridge.edges import systemd
+from bridge.edges.outlet import Outlet
+from bridge.errors import BridgeError
+from bridge.outbox.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, state: Path, *, source: Source | None = None, stop: asyncio.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
+    """Run the bridge until it is told to stop, by a signal or *stop*; its outbox is in *state*.
+
+    *source* is where the config is read anew, None if that can't be. Raises
+    AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
+    """
+    config = RunningConfig(settings, source, wall=CLOCK.wall)
+    stop = stop or _told_by_signals(config)
+    watching = asyncio.create_task(config.watch(), name="config file")
+    try:
+        while not stop.is_set():
+            await _run_once(config, state, stop, ready)
+    except* (BridgeError, OSError) as failed:
+        raise _first(failed) from None
+    finally:
+        watching.cancel()
+    logger.info("stopped")
+
+
+async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Run the parts until the program is to stop, or a new config wants them to start anew; one that can't run is given up for the last one."""
+    config.start_anew()
+    began = False
+
+    def begun() -> None:
+        nonlocal began
+        began = True
+        config.runs()
+        _tell_ready(ready)
+
+    try:
+        await _run_parts(config, state, stop, begun)
+    except* (BridgeError, OSError) as failed:
+        if began or not config.give_up(_first(failed)):
+            raise
+
+
+async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    settings = config.settings
+    store = Store.open(settings.outbox(state), max_size=settings.store.max_size)
+    try:
+        async with Outlet() as outlet:
+            bridge = Bridge(settings, store, outlet, settings.control_socket(state), config=lambda: config.figures, reload=config.reload)
+            config.adopt = bridge.adopt
+            try:
+                await bridge.run(_either(stop, config.wants_anew), ready=ready)
+            finally:
+                config.adopt = None
+                bridge.outbox.shut()
+    finally:
+        store.close()
+
+
+async def _either(stop: asyncio.Event, anew: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in (stop, anew)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+    if stop.is_set():
+        systemd.notify("STOPPING=1")
+
+
+def _tell_ready(ready: Callable[[], None]) -> None:
+    systemd.notify("READY=1")  # not after the broker is reached: a broker that is down must not keep us from starting
+    logger.info("started version=%s", __version__)
+    ready()
+
+
+def _told_by_signals(config: RunningConfig) -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal of either kind kills as if nobody listened. SIGHUP reads the config anew."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    loop.add_signal_handler(signal.SIGHUP, config.reload_soon)
+    return stop
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
