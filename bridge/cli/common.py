@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from bridge.config.load import Loaded, find, load
-from bridge.config.settings import state_directory
+from bridge.config.settings import Settings, state_directory
+from bridge.errors import ConfigError
 
 CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
 IO_EXIT = 74  # sysexits.h EX_IOERR
@@ -42,6 +43,21 @@ def state() -> Path:
     if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and (SYSTEM_STATE / "outbox.db").exists():
         return SYSTEM_STATE
     return here
+
+
+def control_socket(config: str | None) -> tuple[Path, Loaded | None]:
+    """Return where a running daemon is asked, and the config; with errors in that it is None, and a daemon that runs where one would by default is meant.
+
+    Raises ConfigError where none runs there.
+    """
+    try:
+        found = loaded(config, with_secrets=False)
+    except ConfigError:
+        usual = Settings(version=1).control_socket(state())
+        if not usual.exists():
+            raise
+        return usual, None
+    return found.settings.control_socket(state()), found
 
 
 def stale_since(found: Loaded, loaded_at: float) -> str | None:

@@ -2,7 +2,7 @@
 
 import click
 
-from bridge.cli.common import config_option, fail, json_option, loaded, print_json, state, title
+from bridge.cli.common import config_option, control_socket, fail, json_option, print_json, title
 from bridge.cli.control import ask
 
 
@@ -19,8 +19,8 @@ def command(config: str | None, as_json: bool) -> None:  # noqa: FBT001 - click 
     Example:
       mqtthook reload
     """
-    settings = loaded(config, with_secrets=False).settings
-    changes = ask(settings.control_socket(state()), "POST", "/reload")
+    where, _ = control_socket(config)
+    changes = ask(where, "POST", "/reload")
     if changes is None:
         fail("no daemon runs here: the config counts when it starts")
     if as_json:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, config_option, json_option, loaded, print_json, stale_since, state, title
+from bridge.cli.common import complain, config_option, control_socket, json_option, print_json, stale_since, title
 from bridge.cli.control import ask
 from bridge.rules.units import duration_text
 
@@ -21,20 +21,19 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
     Example:
       mqtthook status
     """
-    found = loaded(config, with_secrets=False)
-    settings = found.settings
-    figures = ask(settings.control_socket(state()), "GET", "/status")
+    where, found = control_socket(config)
+    figures = ask(where, "GET", "/status")
     if figures is None:
         if as_json:
             print_json({"running": False})
-        complain(f"no daemon runs on {settings.outbox(state())}; start it with `mqtthook run` or `systemctl start mqtthook`")
+        complain(f"no daemon runs in {where.parent}; start it with `mqtthook run` or `systemctl start mqtthook`")
         ctx.exit(1)
     if as_json:
         print_json({"running": True, **figures})
         return
     for line in _lines(figures):
         click.echo(line)
-    if stale := stale_since(found, figures["config"]["loaded_at"]):
+    if found is not None and (stale := stale_since(found, figures["config"]["loaded_at"])):
         click.echo(f"\n{click.style('note', fg='yellow')} {stale}")
 
 

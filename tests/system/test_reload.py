@@ -1,0 +1,211 @@
+"""A config that is read anew while the bridge runs: what is right counts at once, what is wrong changes nothing, and nothing is lost."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.rig.client import device
+from tests.rig.daemon import SECRET, Daemon, ledger_adds_up
+from tests.rig.mosquitto import Mosquitto
+from tests.rig.ports import free_port
+from tests.rig.receiver import Receiver, Reply
+from tests.rig.wait import until
+
+PATIENT = "breaker = { failures = 1000 }"  # else what is kept of an open one would hold it back
+TOKEN = "correct-horse-battery"
+
+
+def mapping(name: str, url: str, topic: str | None = None, more: str = "") -> str:
+    return f'\n[outbound.{name}]\ntopic = "{topic or name}/#"\nurl = "{url}"\nsecret = "{SECRET}"\nretry = {{ first = "100ms", factor = 1, max = "200ms", for = "1h" }}\n{more}\n'
+
+
+def hook(name: str, topic: str) -> str:
+    return f'\n[inbound.{name}]\nverify = "bearer"\nsecret = "{TOKEN}"\ntopic = "{topic}"\n'
+
+
+class House:
+    """A running bridge whose config is edited."""
+
+    def __init__(self, directory: Path, broker: Mosquitto, mappings: str, *, top: str = "") -> None:
+        self.bridge = Daemon(directory, broker=broker.url, mappings=mappings)
+        self.top = top
+        self.base = self.bridge.config.read_text().replace(mappings, "")
+        self.write(mappings)
+
+    def write(self, mappings: str, *, edit: Callable[[str], str] = lambda text: text) -> None:
+        """Write the config as an editor does: a new file in the place of the old."""
+        new = self.bridge.config.with_suffix(".new")
+        new.write_text(edit(self.base.replace("version = 1\n", f"version = 1\n{self.top}", 1)) + mappings)
+        new.chmod(0o600)
+        os.replace(new, self.bridge.config)
+
+
+def connections(bridge: Daemon) -> int:
+    return bridge.log.count("broker connected")
+
+
+def payloads(receiver: Receiver) -> list[object]:
+    return [json.loads(received.body)["data"]["payload"] for received in receiver.accepted]
+
+
+def post(bridge: Daemon, name: str) -> int:
+    return bridge.post(f"/hooks/{name}", b'"on"', Authorization=f"Bearer {TOKEN}")[0]
+
+
+def test_mappings_hooks_and_destinations_come_change_and_go_on_one_connection(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as one, Receiver() as other, device(broker.port, "lamp/#") as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", one.url) + mapping("door", one.url) + hook("lamp", "lamp/set"))
+        with made.bridge as bridge:
+            assert bridge.json("reload") == {"added": [], "removed": [], "changed": [], "anew": []}
+            house.publish("hall/x", "1")
+            until(lambda: payloads(one) == [1], "the first event")
+            made.write(mapping("hall", other.url) + mapping("cellar", one.url) + hook("lamp", "lamp/put") + hook("bell", "lamp/bell"))
+            text = bridge.command("reload")
+            assert text == "added    outbound.cellar\nadded    inbound.bell\nremoved  outbound.door\nchanged  outbound.hall\nchanged  inbound.lamp\n"
+            for topic, payload in (("hall/x", "2"), ("cellar/x", "3"), ("door/x", "4")):
+                house.publish(topic, payload)
+            until(lambda: payloads(other) == [2] and payloads(one) == [1, 3], "the changed and the new mapping")
+            assert post(bridge, "lamp") == post(bridge, "bell") == 200
+            until(lambda: {heard.topic for heard in house.heard} == {"lamp/put", "lamp/bell"}, "the changed and the new hook")
+            assert connections(bridge) == 1
+            assert "read anew" in bridge.log
+            assert "added outbound.cellar" in bridge.command("status")
+            metrics = bridge.metrics()
+            assert metrics["mqtthook_messages_unmatched_total"] == 0, "what nobody wants any more is not subscribed any more"
+            assert metrics['mqtthook_config_reloads_total{result="applied"}'] == 2
+            assert all(ledger_adds_up(metrics, name) for name in ("hall", "cellar", "lamp", "bell"))
+
+
+def test_a_wrong_config_changes_nothing_and_is_told_everywhere(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port, "mqtthook/status/#") as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url))
+        with made.bridge as bridge:
+            made.write(mapping("hall", receiver.url) + "\n[outbound.door]\ntopic = 5\nurll = 'x'\n")
+            text = bridge.command("reload", code=78)
+            assert "outbound.door.topic" in text
+            assert "urll" in text
+            assert bridge.process is not None
+            bridge.process.send_signal(signal.SIGHUP)
+            until(lambda: bridge.metrics()['mqtthook_config_reloads_total{result="refused"}'] == 2, "the signal to be obeyed")
+            assert bridge.metrics()["mqtthook_config_refused"] == 1
+            assert bridge.log.count("config not used, the one before it goes on running") >= 4
+            until(lambda: json.loads(house.payloads("mqtthook/status/config")[-1])["state"] == "refused", "the status topic to tell")
+            house.publish("hall/x", "1")
+            until(lambda: payloads(receiver) == [1], "the old mapping to go on")
+            made.write(mapping("hall", receiver.url))
+            assert "the file has errors" in bridge.command("status")
+            assert bridge.command("reload") == "nothing has changed\n"
+            assert "the file has errors" not in bridge.command("status")
+            assert bridge.metrics()["mqtthook_config_refused"] == 0
+
+
+def test_a_file_that_changes_is_read_by_itself_where_that_is_wanted(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url), top="auto_reload = true\n")
+        with made.bridge as bridge:
+            made.write(mapping("hall", receiver.url) + mapping("door", receiver.url))
+            until(lambda: "added outbound.door" in bridge.log, "the file to be looked at")
+            house.publish("door/x", "1")
+            until(lambda: payloads(receiver) == [1], "the new mapping")
+
+
+def test_events_of_a_destination_that_goes_wait_and_go_on_when_it_is_back(tmp_path: Path, broker: Mosquitto) -> None:
+    down = [True]
+    with Receiver(lambda path, headers, body: Reply(503 if down[0] else 200)) as receiver, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url, more=PATIENT))
+        with made.bridge as bridge:
+            for n in range(5):
+                house.publish("hall/x", str(n))
+            until(lambda: len(bridge.json("queue", "list")) == 5 and receiver.received, "five to wait")
+            made.write("")
+            assert bridge.json("reload")["removed"] == ["outbound.hall"]
+            down[0] = False
+            assert len(bridge.json("queue", "list")) == 5
+            assert bridge.json("status")["destinations"]["hall"]["state"] == "not in the config any more"
+            made.write(mapping("hall", receiver.url, more=PATIENT))
+            assert bridge.json("reload")["added"] == ["outbound.hall"]
+            until(lambda: payloads(receiver) == [0, 1, 2, 3, 4], "all five, in order")
+            assert ledger_adds_up(bridge.metrics(), "hall")
+
+
+def test_a_disabled_destination_is_resumed_by_a_reload_that_changes_it_and_by_no_other(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(lambda path, headers, body: Reply(410 if path == "/old" else 200)) as receiver, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url + "/old"))
+        with made.bridge as bridge:
+            house.publish("hall/x", "1")
+            until(lambda: bridge.metrics()['mqtthook_destination_disabled{destination="hall"}'] == 1, "it to be disabled")
+            made.write(mapping("hall", receiver.url + "/old") + mapping("door", receiver.url))
+            bridge.command("reload")
+            assert bridge.metrics()['mqtthook_destination_disabled{destination="hall"}'] == 1
+            made.write(mapping("hall", receiver.url + "/new") + mapping("door", receiver.url))
+            bridge.command("reload")
+            assert bridge.metrics()['mqtthook_destination_disabled{destination="hall"}'] == 0
+            house.publish("hall/x", "2")
+            until(lambda: payloads(receiver) == [2], "the next event")
+
+
+def test_what_is_connected_or_open_starts_anew_and_the_last_one_where_the_new_one_can_not(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + hook("lamp", "lamp/set"))
+        with made.bridge as bridge:
+            pid = bridge.json("status")["started_at"], bridge.process and bridge.process.pid
+            port = free_port()
+            made.write(mapping("hall", receiver.url) + hook("lamp", "lamp/set"), edit=lambda text: text.replace(f'listen = "127.0.0.1:{bridge.hooks_port}"', f'listen = "127.0.0.1:{port}"'))
+            assert bridge.json("reload")["anew"] == ["http"]
+            before, bridge.hooks_port = bridge.hooks_port, port
+            until(lambda: post(bridge, "lamp") == 200, "the new address")
+            assert bridge.process is not None
+            assert bridge.process.pid == pid[1]
+            bridge.hooks_port = before
+            assert post(bridge, "lamp") == 0
+            taken = receiver.port
+            made.write(mapping("hall", receiver.url) + hook("lamp", "lamp/set"), edit=lambda text: text.replace(f'listen = "127.0.0.1:{before}"', f'listen = "127.0.0.1:{taken}"'))
+            bridge.command("reload")
+            until(lambda: "can't be listened on" in bridge.log, "the refusal")
+            bridge.hooks_port = port
+            until(lambda: post(bridge, "lamp") == 200, "the last config to go on")
+            assert bridge.metrics()["mqtthook_config_refused"] == 1
+            until(bridge.is_ready, "the broker")
+            house.publish("hall/x", "1")
+            until(lambda: payloads(receiver) == [1], "an event")
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_under_load_twenty_reloads_half_of_them_broken_lose_nothing(tmp_path: Path, broker: Mosquitto, protocol: str) -> None:
+    events, hooked = 3_000, [0]
+    with Receiver() as receiver, device(broker.port, "lamp/#") as house:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + hook("lamp", "lamp/set"))
+        made.base = made.base.replace("[mqtt]\n", f'[mqtt]\nprotocol = "{protocol}"\n')
+        made.write(mapping("hall", receiver.url) + hook("lamp", "lamp/set"))
+        with made.bridge as bridge:
+            done = threading.Event()
+
+            def publish() -> None:
+                for n in range(events):
+                    house.publish("hall/x", str(n), wait=n % 50 == 49)  # as fast as they are taken: some 500 a second and more
+                done.set()
+
+            def call() -> None:
+                while not done.is_set():
+                    hooked[0] += post(bridge, "lamp") == 200
+
+            threads = [threading.Thread(target=publish), threading.Thread(target=call)]
+            for thread in threads:
+                thread.start()
+            for n in range(20):
+                same = mapping("hall", receiver.url, more=f"headers = {{ X-Turn = '{n}' }}") + hook("lamp", "lamp/set")
+                made.write(same + (mapping(f"other{n}", receiver.url) if n % 2 else "[outbound.broken]\n"))
+                bridge.command("reload", code=0 if n % 2 else 78)
+            for thread in threads:
+                thread.join()
+            until(lambda: len({received.id for received in receiver.accepted}) == events, "all of them", within=60)
+            assert sorted(int(str(payload)) for payload in payloads(receiver)) == list(range(events)), "each once"
+            assert connections(bridge) == 1
+            until(lambda: len(house.heard) == hooked[0], "every command")
+            assert ledger_adds_up(bridge.metrics(), "hall")
+            assert ledger_adds_up(bridge.metrics(), "lamp")
