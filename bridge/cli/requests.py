@@ -33,10 +33,11 @@ _UNIX = re.compile(r"[0-9]{9,11}(?:\.[0-9]+)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """How a request is signed and verified: by a hook of the config, or by what the options say."""
+    """How a request is signed and verified: by a hook of the config, or by what the options say; `by_hand`: the secrets are the options'."""
 
     how: Verification
     secrets: tuple[str, ...]
+    by_hand: bool
     path: str = "/"
     method: str = "POST"
     base: str = LISTEN
@@ -60,7 +61,7 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
         raise click.UsageError("give one of --hook and --scheme")
     given = tuple(_secrets(secrets))
     if scheme is not None:
-        return Side(how=_way(scheme), secrets=given)
+        return Side(how=_way(scheme), secrets=given, by_hand=True)
     settings = loaded(config, with_secrets=not given).settings
     rule = settings.inbound.get(str(hook))
     if rule is None:
@@ -68,6 +69,7 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
     return Side(
         how=rule.verify,
         secrets=given or tuple(secret.get_secret_value() for secret in rule.secret),
+        by_hand=bool(given),
         path=_path(rule.pattern(str(hook))),
         method=rule.methods[0],
         base=f"http://{settings.http.listen}",

@@ -135,6 +135,13 @@ def discord_key(secret: str) -> bytes:
     return bytes.fromhex(secret)
 
 
+def discord_seed(secret: str) -> bytes:
+    """Return the seed of a private key: 32 bytes in hexadecimal. Discord keeps its own; this is for trying a hook out."""
+    if not _KEY.fullmatch(secret):
+        raise ValueError("expected the seed of a private key, 64 hexadecimal digits")
+    return bytes.fromhex(secret)
+
+
 def sign_discord(attempt: Attempt) -> Headers:
     """Return time and signature of the first key, which is a seed here."""
     signature = ed25519.signature_of(attempt.keys[0], text_key(attempt.timestamp) + attempt.body)
