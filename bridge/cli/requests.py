@@ -17,9 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.cli.common import loaded
 from bridge.cli.given import data, file_data
 from bridge.config.secrets import resolve
-from bridge.rules.inbound import Hook, Request
+from bridge.rules.inbound import Request
 from bridge.rules.instants import instant
 from bridge.rules.signing import Verification, Verify
+from bridge.rules.topics import Filter
 
 LISTEN = "http://127.0.0.1:8080"  # where a hook listens if nothing else is said
 
@@ -32,10 +33,11 @@ _UNIX = re.compile(r"[0-9]{9,11}(?:\.[0-9]+)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """How a request is signed and verified: by a hook of the config, or by what the options say."""
+    """How a request is signed and verified: by a hook of the config, or by what the options say; `by_hand`: the secrets are the options'."""
 
     how: Verification
     secrets: tuple[str, ...]
+    by_hand: bool
     path: str = "/"
     method: str = "POST"
     base: str = LISTEN
@@ -45,8 +47,8 @@ def side_options(function: Function) -> Function:
     """Give a command `--hook`, `--scheme` and `--secret`."""
     options = (
         click.option("--hook", help="The name of a hook in the config."),
-        click.option("--scheme", help='Instead of a hook: a scheme, or a table as it stands behind `verify =`.'),
-        click.option("--secret", "secrets", multiple=True, help="With --scheme: the secret, or env:NAME, or file:PATH; may be given again."),
+        click.option("--scheme", help="Instead of a hook: a scheme, or a table as it stands behind `verify =`."),
+        click.option("--secret", "secrets", multiple=True, help="The secret, or env:NAME, or file:PATH; may be given again; by default the hook's own."),
     )
     for option in reversed(options):
         function = option(function)
@@ -59,16 +61,17 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
         raise click.UsageError("give one of --hook and --scheme")
     given = tuple(_secrets(secrets))
     if scheme is not None:
-        return Side(how=_way(scheme), secrets=given)
-    settings = loaded(config).settings
-    found = next((each for each in settings.hooks().all if each.name == hook), None)
-    if found is None:
-        raise click.UsageError(f"there is no hook {hook!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
+        return Side(how=_way(scheme), secrets=given, by_hand=True)
+    settings = loaded(config, with_secrets=not given).settings
+    rule = settings.inbound.get(str(hook))
+    if rule is None:
+        raise click.UsageError(f"there is no hook {hook!r}; known: {', '.join(settings.inbound) or 'none'}")
     return Side(
-        how=found.verify,
-        secrets=given or tuple(secret.get_secret_value() for secret in found.rule.secret),
-        path=_path(found),
-        method=found.rule.methods[0],
+        how=rule.verify,
+        secrets=given or tuple(secret.get_secret_value() for secret in rule.secret),
+        by_hand=bool(given),
+        path=_path(rule.pattern(str(hook))),
+        method=rule.methods[0],
         base=f"http://{settings.http.listen}",
     )
 
@@ -121,8 +124,8 @@ def _lines(text: bytes) -> list[str]:
     return [f"{name}: {value}" for name, values in document.items() for value in (values if isinstance(values, list) else [values])]
 
 
-def _path(hook: Hook) -> str:
-    names = (capture or level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
+def _path(pattern: Filter) -> str:
+    names = (capture or level for level, capture in zip(pattern.levels, pattern.names, strict=True))
     return "/" + "/".join(names)
 
 

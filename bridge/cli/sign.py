@@ -51,11 +51,12 @@ def _signed(by: Side, *, body: str | None, content_type: str, id: str | None, ur
     how = by.how
     if SCHEMES[how.scheme].sign is None:
         raise click.UsageError(f"requests for verify = \"{how.scheme}\" can't be signed with headers: {_UNSIGNED[how.scheme]}")
+    if SCHEMES[how.scheme].signing_key is not None and not by.by_hand:
+        raise click.UsageError(f"the hook holds the public key, and {how.scheme} signs with the private one: give it with --secret")
     try:
         secret_keys = signing_keys(how.scheme, by.secrets, shortest=0)
     except ValueError as exc:
-        other = SCHEMES[how.scheme].signing_key is not None
-        raise click.UsageError(f"{exc}{'; a hook holds the public key only: give the private one with --scheme and --secret' if other else ''}") from exc
+        raise click.UsageError(f"--secret: {exc}") from exc
     sent = body_of(body)
     way = Signing.model_validate(how.model_dump(include={"scheme", "header", "hash", "encoding", "prefix"}))
     to = url or by.base + by.path

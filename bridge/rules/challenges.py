@@ -9,6 +9,7 @@ learn.microsoft.com, "Change notifications"; cloudevents/spec, http-webhook.md s
 
 import hmac
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -111,8 +112,8 @@ def _key_of(evidence: Evidence) -> bytes:
 def _query(query: str) -> dict[str, str]:
     """Return the parameters of a query; one that came twice is none."""
     pairs = fields(query, "the query")
-    names = [name for name, _ in pairs]
-    return {name: value for name, value in pairs if names.count(name) == 1}
+    times = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if times[name] == 1}
 
 
 def _echo(text: str) -> Response:

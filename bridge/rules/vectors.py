@@ -130,6 +130,10 @@ def _differences(expected: Mapping[str, Any], answer: Response) -> Iterator[str]
         yield f"expected the status {status}, was {answer.status}"
     if not answer.content_type.startswith(str(expected.get("content_type", ""))):
         yield f"expected the type {expected['content_type']}, was {answer.content_type}"
+    given = {name.lower(): value for name, value in answer.headers.items()}
+    for name, value in (expected.get("headers") or {}).items():
+        if given.get(name.lower()) != value:
+            yield f"expected {name}: {value}, was {given.get(name.lower())}"
     if (body := expected.get("body")) is not None and str(body).encode() != answer.body:
         yield f"expected the body {body!r}, was {answer.body!r}"
     if (document := expected.get("json")) is not None and document != json_in(answer.body):
@@ -148,8 +152,8 @@ def hook_of(vector: Mapping[str, Any], scheme: str) -> Hook:
         return Hook(name="vector", rule=rule, pattern=Filter.parse("vector"), keys=())
     rule = Inbound.model_validate({"verify": {"scheme": scheme, **dict(_options(vector, scheme))}, "topic": "vectors"})
     update: dict[str, Any] = {"verify": rule.verify.model_copy(update=dict(_more(vector, scheme)))}
-    if scheme == "meta" and secrets:
-        update["verify_token"] = SecretStr(secrets[0])
+    if scheme == "meta" and (tokens := [(vector.get("options") or {}).get("verify_token"), *secrets]):
+        update["verify_token"] = next((SecretStr(str(token)) for token in tokens if token is not None), None)
     return Hook(name="vector", rule=rule.model_copy(update=update), pattern=Filter.parse("vector"), keys=_keys(scheme, secrets))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tests.bench import benches
 from tests.bench.figures import Figures
+from tests.bench.verifying import verifying
 
 Bench = Callable[[argparse.Namespace], Figures]
 Numbers = Mapping[str, tuple[type[int] | type[float], float, str]]  # by flag: kind, default, what it means
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(names, "gates", benches.gates, runs=1, numbers={"--events": (int, 800, "how many messages"), "--rate": (float, 20.0, "messages a second")})
     _add(names, "enqueue", benches.enqueue, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
+    _add(names, "verify", verifying, runs=3, numbers={"--requests": (int, 20_000, "how many requests for each scheme, right and wrong")})
     return parser
 
 

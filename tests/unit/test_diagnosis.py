@@ -117,6 +117,10 @@ topic = "cmnd/{{ room }}/POWER"
 verify = "mailgun"
 secret = "correct-horse-battery"
 topic = "mail"
+[inbound.chat]
+verify = "discord"
+secret = "89cd7489bf665a36667ba46dfd521ca6713fd2f9ad842835340b244e98355f2a"
+topic = "chat"
 """
 
 
@@ -169,7 +173,7 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
     [
         (["verify"], "give one of --hook and --scheme"),
         (["verify", "--hook", "garden", "--scheme", "slack"], "give one of --hook and --scheme"),
-        (["verify", "--hook", "gardn"], "there is no hook 'gardn' that is switched on; known: garden, room, mail"),
+        (["verify", "--hook", "gardn"], "there is no hook 'gardn'; known: garden, room, mail, chat"),
         (["verify", "--hook", "garden", "--header", "X-Mac"], "--header 'X-Mac': expected a header such as 'X-Signature: abc'"),
         (["verify", "--hook", "garden", "--at", "soon"], "or unix seconds"),
         (["verify", "--hook", "garden", "--vectors", "x"], "give --vectors alone"),
@@ -179,7 +183,8 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
         (["verify", "--scheme", "slack"], "slack needs a secret"),
         (["verify", "--scheme", "slack", "--secret", "env:MQTTHOOK_NO_SUCH"], "the environment variable MQTTHOOK_NO_SUCH is not set"),
         (["sign", "--hook", "mail"], "requests for verify = \"mailgun\" can't be signed with headers: the signature stands in the body"),
-        (["sign", "--scheme", "discord", "--secret", "x"], "give the private one with --scheme and --secret"),
+        (["sign", "--scheme", "discord", "--secret", "x"], "--secret: expected the seed of a private key, 64 hexadecimal digits"),
+        (["sign", "--hook", "chat"], "the hook holds the public key, and discord signs with the private one: give it with --secret"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -187,6 +192,17 @@ def test_what_cant_be_done_is_said(arguments: list[str], said: str, config: str)
     found = invoke(*arguments, "--config", config)
     assert found.exit_code == 2
     assert said in found.stderr.replace("\n", " ")
+
+
+def test_a_secret_given_by_hand_stands_for_the_hooks_own(config: str) -> None:
+    """On a machine that hasn't the hook's secrets, too."""
+    path = Path(config)
+    path.write_text(HOOK.replace(f'verify = "github"\nsecret = "{SECRET}"', 'verify = "discord"\nsecret = "env:MQTTHOOK_NO_SUCH"', 1))
+    found = invoke("sign", "--config", config, "--hook", "garden", "--secret", SEED.hex())
+    assert (found.exit_code, "X-Signature-Ed25519: " in found.stdout) == (0, True)
+    found = invoke("verify", "--config", config, "--hook", "garden")
+    assert found.exit_code == 78
+    assert found.stderr.count("mqtthook: ") == 1, "what is missing is said once"
 
 
 def test_what_sign_prints_for_a_hook_verify_takes(config: str, tmp_path: Path) -> None:

@@ -269,13 +269,14 @@ def test_slacks_own_library_accepts_what_we_sign(secret: str, id: str, body: byt
 WRITTEN_BY_VECTORS = {"github", "stripe", "slack", "hmac", "shopify", "typeform", "linear", "zoom", "svix", "twilio", "hubspot"}
 
 
+OTHERWISE = {"svix-unbranded-headers", "twilio-pub-port-added-http", "twilio-pub-port-added-https", "hubspot-v1-pub", "hubspot-v2-pub-get", "hubspot-v2-pub-post"}
+
+
 @pytest.mark.skipif(not VECTORS, reason="the shared vectors are not beside this project")
-@pytest.mark.parametrize("case", [case for case in VECTORS if case["scheme"] in WRITTEN_BY_VECTORS], ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", [case for case in VECTORS if case["scheme"] in WRITTEN_BY_VECTORS and case["id"] not in OTHERWISE and "X-Hub-Signature" not in case["headers"]], ids=lambda case: case["id"])
 def test_we_sign_as_a_published_vector_does(case: dict[str, Any]) -> None:
     hook, request = hook_of(case, NAMES.get(case["scheme"], case["scheme"])), request_of(case)
     came = {name.lower(): value for name, value in case["headers"].items()}
-    if {"x-hub-signature", "x-hubspot-signature"} & came.keys() or case["id"] in ("svix-unbranded-headers", "twilio-pub-port-added-http", "twilio-pub-port-added-https"):
-        pytest.skip("an older or another way to write it")
     stamps = [value for name, value in came.items() if name.endswith("timestamp")] + re.findall(r"t=(\d+)", came.get("stripe-signature", ""))
     at = int((stamps or [str(AT)])[0][:10]) if case["scheme"] != "linear" else AT
     way = Signing.model_validate(hook.verify.model_dump(include={"scheme", "header", "hash", "encoding", "prefix"}))

@@ -4,6 +4,7 @@ Texts are compared as bytes, in constant time: `hmac.compare_digest` raises on a
 """
 
 import base64
+import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from bridge.rules.signing.ways import TOLERANCE_S, Evidence, RequestHeaders
 TOKEN_BYTES = 8  # the shortest secret that isn't guessed in an afternoon at the rate a hook allows
 MAX_SIGNATURES = 8  # more than a rotation needs; bounds what one request can cost
 MAX_FIELDS = 200  # of a form or a query; a hook's own reading takes no more either
+ID_DIGITS = 32  # 128 bits: no two requests meet by chance
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)  # int() would take "1_000", " 12" and full-width digits
 _MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -90,6 +92,11 @@ def id_in(body: bytes, path: Sequence[str], form: re.Pattern[str] = _ID) -> str 
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, str) and form.fullmatch(value) and _ID.fullmatch(value) else None
+
+
+def id_of(timestamp: str, body: bytes) -> str:
+    """Return an id for a request that has none, but whose time is signed: a copy of it that somebody sends again has the same."""
+    return "sig_" + hashlib.sha256(timestamp.encode() + b"." + body).hexdigest()[:ID_DIGITS]
 
 
 def checked_timestamp(timestamp: str, name: str) -> str:

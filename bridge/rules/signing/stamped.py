@@ -23,6 +23,7 @@ from bridge.rules.signing.reading import (
     expect_fresh,
     fields,
     id_in,
+    id_of,
     is_form,
     json_in,
     only,
@@ -52,8 +53,8 @@ def sign_stripe(attempt: Attempt) -> Headers:
     return ((STRIPE, f"t={attempt.timestamp},{signatures}"),)
 
 
-def verify_stripe(evidence: Evidence) -> str | None:
-    """Return the event's id, or the sender's; what is neither `t` nor `v1` is another version, and passed over."""
+def verify_stripe(evidence: Evidence) -> str:
+    """Return the event's id, or the sender's, or one of this very request; what is neither `t` nor `v1` is another version, and passed over."""
     name = STRIPE.lower()
     parts = [part.strip(" ").partition("=") for part in only(evidence.headers, name).split(",")]
     times = [value for key, _, value in parts if key == "t"]
@@ -63,7 +64,7 @@ def verify_stripe(evidence: Evidence) -> str | None:
     given = expect_few([value for key, _, value in parts if key == "v1"], name)
     expect_agreement(given, [_hex(key, _stamped(timestamp, evidence.body)) for key in evidence.keys])
     expect_fresh(evidence, int(timestamp), f"the time in {name}")
-    return id_in(evidence.body, ("id",), _STRIPE_EVENT) or sender_id(evidence.headers)
+    return id_in(evidence.body, ("id",), _STRIPE_EVENT) or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +79,14 @@ class Versioned:
         """Return time and signature of the first key."""
         return ((self.header, self._of(attempt.keys[0], attempt.timestamp, attempt.body)), (self.time, attempt.timestamp))
 
-    def verify(self, evidence: Evidence) -> str | None:
-        """Return the event's id, or the sender's."""
+    def verify(self, evidence: Evidence) -> str:
+        """Return the event's id, or the sender's, or one of this very request."""
         name = self.time.lower()
         timestamp = checked_timestamp(only(evidence.headers, name), name)
         expect_agreement([only(evidence.headers, self.header.lower())], [self._of(key, timestamp, evidence.body) for key in evidence.keys])
         expect_fresh(evidence, int(timestamp), name)
-        return (id_in(evidence.body, self.id_path, _SLACK_EVENT) if self.id_path else None) or sender_id(evidence.headers)
+        signed = id_in(evidence.body, self.id_path, _SLACK_EVENT) if self.id_path else None
+        return signed or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -133,14 +135,21 @@ def discord_key(secret: str) -> bytes:
     return bytes.fromhex(secret)
 
 
+def discord_seed(secret: str) -> bytes:
+    """Return the seed of a private key: 32 bytes in hexadecimal. Discord keeps its own; this is for trying a hook out."""
+    if not _KEY.fullmatch(secret):
+        raise ValueError("expected the seed of a private key, 64 hexadecimal digits")
+    return bytes.fromhex(secret)
+
+
 def sign_discord(attempt: Attempt) -> Headers:
     """Return time and signature of the first key, which is a seed here."""
     signature = ed25519.signature_of(attempt.keys[0], text_key(attempt.timestamp) + attempt.body)
     return ((DISCORD, signature.hex()), (DISCORD_TIME, attempt.timestamp))
 
 
-def verify_discord(evidence: Evidence) -> str | None:
-    """Return the interaction's id, or the sender's."""
+def verify_discord(evidence: Evidence) -> str:
+    """Return the interaction's id, or the sender's, or one of this very request."""
     name = DISCORD_TIME.lower()
     timestamp = checked_timestamp(only(evidence.headers, name), name)
     given = only(evidence.headers, DISCORD.lower())
@@ -148,7 +157,7 @@ def verify_discord(evidence: Evidence) -> str | None:
     if not sum(ed25519.agrees(key, text_key(timestamp) + evidence.body, signature) for key in evidence.keys):
         raise SignatureError("no signature agrees with a secret")
     expect_fresh(evidence, int(timestamp), name)
-    return id_in(evidence.body, ("id",), _SNOWFLAKE) or sender_id(evidence.headers)
+    return id_in(evidence.body, ("id",), _SNOWFLAKE) or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
 
 
 def _mailgun(evidence: Evidence) -> Mapping[str, object]:

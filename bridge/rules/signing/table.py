@@ -55,7 +55,7 @@ SCHEMES = {
     "twilio": Scheme(key=text_key, verify=urls.verify_twilio, sign=urls.sign_twilio, options=("public_url",), writes=(urls.TWILIO, urls.TWILIO_ID)),
     "discord": Scheme(
         key=stamped.discord_key,
-        signing_key=stamped.discord_key,  # a seed is written like a public key
+        signing_key=stamped.discord_seed,
         verify=stamped.verify_discord,
         sign=stamped.sign_discord,
         options=("tolerance",),

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 from bridge.errors import SignatureError
 from bridge.model import Headers
-from bridge.rules.signing.reading import bytes_of, checked_milliseconds, expect_agreement, expect_fresh, fields, is_form, only, sender_id
+from bridge.rules.signing.reading import bytes_of, checked_milliseconds, expect_agreement, expect_fresh, fields, id_of, is_form, only, sender_id
 from bridge.rules.signing.ways import Attempt, Evidence
 
-TWILIO, TWILIO_ID = "X-Twilio-Signature", "I-Twilio-Idempotency-Token"
+TWILIO, TWILIO_ID, TWILIO_SETTINGS = "X-Twilio-Signature", "I-Twilio-Idempotency-Token", "X-Twilio-Webhooks-Signature-Settings"
 HUBSPOT, HUBSPOT_TIME = "X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"
 HUBSPOT_OLD, HUBSPOT_VERSION = "X-HubSpot-Signature", "X-HubSpot-Signature-Version"
 
@@ -58,9 +58,10 @@ def sign_twilio(attempt: Attempt) -> Headers:
 def verify_twilio(evidence: Evidence) -> str | None:
     """Return the sender's id. A body counts as signed by its fields, or by its hash in the URL."""
     given = only(evidence.headers, TWILIO.lower())
+    hash = _twilio_hash(evidence)
     signed = _twilio_fields(evidence)
     urls = [variant for url in urls_of(evidence) for variant in _with_and_without_port(url)]
-    expect_agreement([given], [_twilio(key, url, signed) for key in evidence.keys for url in urls])
+    expect_agreement([given], [_twilio(key, url, signed, hash) for key in evidence.keys for url in urls])
     return sender_id(evidence.headers, TWILIO_ID.lower())
 
 
@@ -81,11 +82,19 @@ def _twilio_fields(evidence: Evidence) -> bytes:
 
 def _sorted_fields(body: bytes) -> bytes:
     pairs = fields(body.decode("utf-8", "surrogateescape"), "the form")
-    return b"".join(bytes_of(name) + bytes_of(value) for name, value in sorted(set(pairs)))
+    return bytes_of("".join(name + value for name, value in sorted(set(pairs))))
 
 
-def _twilio(key: bytes, url: str, signed: bytes) -> str:
-    return base64.b64encode(hmac.digest(key, bytes_of(url) + signed, "sha1")).decode()
+def _twilio_hash(evidence: Evidence) -> str:
+    """Return the hash of a signature; that of a shared key, instead of the auth token, may be SHA-256."""
+    if TWILIO_SETTINGS.lower() not in evidence.headers:
+        return "sha1"
+    parts = [part.strip(" ") for part in only(evidence.headers, TWILIO_SETTINGS.lower()).split(",")]
+    return "sha256" if "algorithm=HMAC_SHA256" in parts else "sha1"
+
+
+def _twilio(key: bytes, url: str, signed: bytes, hash: str = "sha1") -> str:
+    return base64.b64encode(hmac.digest(key, bytes_of(url) + signed, hash)).decode()
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:
@@ -108,24 +117,25 @@ def sign_hubspot(attempt: Attempt) -> Headers:
 
 
 def verify_hubspot(evidence: Evidence) -> str | None:
-    """Return the sender's id. v3 counts where it came; else v2 or v1, whichever the request says it is.
+    """Return the sender's id, or one of this very request. v3 counts where it came; else v2 or v1, whichever the request says it is.
 
     Those two hold no time: a hook that sets a tolerance takes v3 alone.
     """
     if HUBSPOT.lower() in evidence.headers or evidence.how.tolerance is not None:
-        _verify_v3(evidence)
-    else:
-        _verify_older(evidence)
+        timestamp = _verify_v3(evidence)
+        return sender_id(evidence.headers) or id_of(timestamp, evidence.body)
+    _verify_older(evidence)
     return sender_id(evidence.headers)
 
 
-def _verify_v3(evidence: Evidence) -> None:
+def _verify_v3(evidence: Evidence) -> str:
     name = HUBSPOT_TIME.lower()
     timestamp = checked_milliseconds(only(evidence.headers, name), name)
     given = only(evidence.headers, HUBSPOT.lower())
     urls = [variant for url in urls_of(evidence) for variant in (url, _plain(url))]
     expect_agreement([given], [_hubspot(key, evidence.method, url, evidence.body, timestamp) for key in evidence.keys for url in urls])
     expect_fresh(evidence, int(timestamp) / 1000, name)
+    return timestamp
 
 
 def _verify_older(evidence: Evidence) -> None:
