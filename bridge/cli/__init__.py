@@ -23,6 +23,8 @@ COMMANDS = {
     "history": "bridge.cli.history",
     "pause": "bridge.cli.resume:pause",
     "resume": "bridge.cli.resume",
+    "backup": "bridge.cli.backup",
+    "restore": "bridge.cli.restore",
     "secret": "bridge.cli.secret",
     "version": "bridge.cli.version",
 }

@@ -6,10 +6,11 @@ what it commits after the first page gets into the copy. A copy is one file, wit
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bridge.errors import StoreBroken
 from bridge.outbox.store import APPLICATION_ID, SCHEMA_VERSION
@@ -127,6 +128,42 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Give a place beside *path* for what becomes it; whatever is left there at the end, or by an earlier try, is deleted."""
+    part = path.with_name(f".{path.name}.part")
+    beside = [part, *(Path(f"{part}-{kind}") for kind in ("journal", "wal", "shm"))]  # SQLite's own files
+    for file in beside:
+        file.unlink(missing_ok=True)
+    try:
+        yield part
+    finally:
+        for file in beside:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def created(path: Path, mode: int = 0o600) -> BinaryIO:
+    """Return a new file open for writing, which nobody else can read."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), "w+b")
+
+
+def aside(path: Path, name: str) -> Path:
+    """Let what bears a name, and for an outbox its log, bear another beside it; return that."""
+    kept = path.with_name(name)
+    for kind in ("-wal", "-shm", ""):  # the log first: beside another outbox it would be taken for that one's
+        with suppress(FileNotFoundError):
+            Path(f"{path}{kind}").replace(f"{kept}{kind}")
+    sync(path.parent)
+    return kept
+
+
+def given_to(path: Path, owner: os.stat_result) -> None:
+    """Let a file belong to whom another belongs, where root acts: the service is somebody else."""
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def renamed(path: Path, to: Path) -> None:
     """Give a finished file its name, in the place of what had it, in a way that outlives a power cut."""
     path.replace(to)
@@ -137,9 +174,9 @@ def room_for(size: int, directory: Path) -> str | None:
     """Return None if *size* bytes more fit into a directory, else how many are needed and how many there are."""
     found = os.statvfs(directory)
     free = found.f_bavail * found.f_frsize
-    return None if size <= free else f"it needs {mib(size)}, and {mib(free)} are free"
+    return None if size <= free else f"it needs {size_text(size)}, and {size_text(free)} are free"
 
 
-def mib(size: int) -> str:
+def size_text(size: int) -> str:
     """Return a size as a person reads it."""
-    return f"{size / 2**20:.1f} MiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"

@@ -6,13 +6,12 @@ one transaction: whenever that ends, it is either as it was or done. A copy of i
 
 import logging
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
 from bridge.errors import StoreBroken
-from bridge.outbox.copies import copy_of, mib, renamed, room_for
+from bridge.outbox.copies import copy_of, making, renamed, room_for, size_text
 from bridge.outbox.store import APPLICATION_ID, SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
@@ -145,16 +144,15 @@ def _keep(connection: sqlite3.Connection, path: Path, version: int) -> Path:
     """Keep a copy of the file as it is, and return it; one of an earlier try gives way."""
     size = _one(connection, "PRAGMA page_count") * _one(connection, "PRAGMA page_size")
     if shortage := room_for(ROOM * size, path.parent):
-        raise StoreBroken(f"the outbox {path} ({mib(size)}) is of an earlier version, and is copied before it is brought up to date: {shortage} in {path.parent}; make room, and start again")
-    copy, making = Path(f"{path}.v{version}"), Path(f"{path}.v{version}.part")
-    making.unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        Path(f"{making}-journal").unlink()  # SQLite's own, beside one that was never finished
+        what = f"the outbox {path} ({size_text(size)}) is of an earlier version, and is copied before it is brought up to date"
+        raise StoreBroken(f"{what}: {shortage} in {path.parent}; make room, and start again")
+    copy = Path(f"{path}.v{version}")
     try:
-        copy_of(connection, making)
+        with making(copy) as part:
+            copy_of(connection, part)
+            renamed(part, copy)
     except StoreBroken as exc:
         raise StoreBroken(f"{path}: {exc}") from exc
-    renamed(making, copy)
     return copy
 
 

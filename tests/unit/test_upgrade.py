@@ -140,12 +140,12 @@ def test_without_room_for_the_copy_it_stays_as_it_is(old: Path, monkeypatch: pyt
 
 
 def test_a_copy_that_an_earlier_try_left_gives_way(old: Path) -> None:
-    for name in ("outbox.db.v1", "outbox.db.v1.part", "outbox.db.v1.part-journal"):
+    for name in ("outbox.db.v1", ".outbox.db.v1.part", ".outbox.db.v1.part-journal"):
         old.with_name(name).write_bytes(b"half")
     before = state(old)
     Store.open(old, max_size=SIZE).close()
     assert state(old.with_name("outbox.db.v1")) == before
-    assert not list(old.parent.glob("*.part*"))
+    assert not list(old.parent.glob(".*.part*"))
 
 
 def test_a_damaged_file_is_not_brought_up_to_date(old: Path) -> None:
@@ -203,5 +203,5 @@ def test_killed_at_any_step_it_is_as_it_was_or_done(tmp_path: Path) -> None:
         store = Store.open(path, max_size=SIZE)
         store.close()
         assert state(path) == after, "the next start finishes it"
-        assert not list(path.parent.glob("*.part*"))
+        assert not list(path.parent.glob(".*.part*"))
     assert ends == {1, SCHEMA_VERSION}, "some were killed before, some after it counted"
