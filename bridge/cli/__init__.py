@@ -25,6 +25,7 @@ COMMANDS = {
     "resume": "bridge.cli.resume",
     "backup": "bridge.cli.backup",
     "restore": "bridge.cli.restore",
+    "doctor": "bridge.cli.doctor",
     "secret": "bridge.cli.secret",
     "version": "bridge.cli.version",
 }
