@@ -153,7 +153,7 @@ ROWS: Mapping[str, Row] = {
         "warning",
         "{topic} is published with QoS 0, and the mapping wants every message",
         "what is published while mqtthook or its connection is down is lost",
-        "at the device: QoS 1 (Zigbee2MQTT: `qos: 1` in the device's settings); if a gap doesn't matter: `qos = 0` in the mapping",
+        "at the device: QoS 1 (Zigbee2MQTT: `qos: 1` under `device_options`); if a gap doesn't matter: `qos = 0` in the mapping",
     ),
     "retained-command": Row(
         "warning",

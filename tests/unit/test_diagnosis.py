@@ -32,7 +32,7 @@ from bridge.rules.topics import Filter
 NOW = 1_764_000_000.0
 GIB = 1 << 30
 
-# Said by the command itself: each has a system test.
+# Said by the command itself: tests/system/test_doctor.py has each.
 BY_THE_COMMAND = {"daemon-away", "daemon-mute", "config-changed", "config-readable", "broker-unasked", "look-hangs"}
 
 WELL = {"imbalance": 0, "connected": True, "broker": "connected", "sessions_lost": 0, "full": False, "used_bytes": 1, "max_bytes": 100, "oldest_at": None, "mappings": {}, "destinations": {}}
