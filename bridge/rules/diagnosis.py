@@ -165,7 +165,8 @@ def of_broker(seen: Examination, *, wants: Mapping[str, tuple[Filter, ...]], hoo
         yield finding("broker-away", "mqtt.url", reason=seen.problem)
         return
     yield from _of_limits(seen.properties)
-    for plain in seen.refused:
+    needed = {filter.plain for filters in wants.values() for filter in filters}
+    for plain in (plain for plain in seen.refused if plain in needed):  # to what a hook publishes the daemon need not listen
         yield finding("broker-refuses-filter", "mqtt", filter=plain)
     yield from _of_qos(seen.heard, wants)
     for message in _kept(seen.heard):

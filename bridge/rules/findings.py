@@ -93,8 +93,8 @@ ROWS: Mapping[str, Row] = {
     "broker-unasked": Row(
         "note",
         "it wasn't looked at: its password is not given to this command",
-        "only the service gets it (systemd's credentials, or its environment)",
-        "mqtthook status shows how the service does",
+        "only the service gets it, as a credential or in its environment",
+        "sudo CREDENTIALS_DIRECTORY=/etc/mqtthook/credentials mqtthook doctor",
     ),
     "broker-refuses-filter": Row(
         "error", "the broker refuses the subscription to {filter}", "no message on it ever comes", "mosquitto: `topic read {filter}` for this user in its acl_file"
@@ -138,10 +138,10 @@ ROWS: Mapping[str, Row] = {
         "warning",
         "the broker has dropped {count} messages since its start",
         "clients that were slow or away, perhaps we, never got them",
-        "mosquitto.conf: `max_queued_messages 100000`",
+        "mosquitto.conf: `max_queued_messages 10000`",
     ),
     "broker-queue": Row(
-        "note", "the broker keeps {count} messages for us while we are away", "of a longer absence the newest are lost", "mosquitto.conf: `max_queued_messages 100000`"
+        "note", "the broker keeps {count} messages for us while we are away", "of a longer absence the newest are lost", "mosquitto.conf: `max_queued_messages 10000`"
     ),
     "broker-forgets": Row(
         "warning",
