@@ -177,12 +177,12 @@ def _daemon(patient: Patient) -> Iterator[Finding]:
 
 
 def _machine(patient: Patient) -> Iterator[Finding]:
-    if not patient.outbox.parent.is_dir():
-        return
     size = patient.outbox.stat().st_size if os.access(patient.outbox, os.R_OK) else 0
     growth = max(patient.settings.store.max_size - size, 0)
-    seen = machine.looked_at(patient.outbox, root=patient.root)
-    yield from diagnosis.of_machine(seen, outbox=str(patient.outbox.parent.absolute()), growth_bytes=growth, now=time.time())
+    # Where the outbox will be, or where only the service gets in, the disk is that of what lies above.
+    place = next(parent for parent in patient.outbox.absolute().parents if os.path.isdir(parent))
+    seen = machine.looked_at(place, root=patient.root)
+    yield from diagnosis.of_machine(seen, outbox=str(place), growth_bytes=growth, now=time.time())
 
 
 def _files(patient: Patient) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ TIMEX_BYTES = 256  # struct timex has 208 at most; adjtimex(2)
 TIME_ERROR = 5  # what adjtimex(2) returns where the clock is not synchronized
 
 
-def looked_at(outbox: Path, *, root: Path = Path("/")) -> Machine:
-    """Return how the machine does, its disk being the one of *outbox*."""
-    disk = os.statvfs(outbox.parent)
+def looked_at(directory: Path, *, root: Path = Path("/")) -> Machine:
+    """Return how the machine does, its disk being the one of *directory*."""
+    disk = os.statvfs(directory)
     return Machine(
         clock_set=_clock_set(root),
         installed_at=_installed_at(),

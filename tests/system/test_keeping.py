@@ -1,12 +1,14 @@
 """Backup and restore with the real command: what waits moves house, and nothing is half done."""
 
 import os
+import pty
 import resource
 import shutil
 import signal
 import stat
 import subprocess
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,48 @@ def test_an_outbox_of_the_first_version_moves_too(tmp_path: Path, broker: Mosqui
             assert (house.directory / "outbox.db.v1").exists()
         finally:
             house.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_what_root_restores_belongs_to_the_service(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        house = daemon(tmp_path / "house", broker, receiver)
+        house.start()
+        house.stop()
+    archive = tmp_path / "b.zip"
+    run(house, "backup", str(archive))
+    for path in house.directory.iterdir():
+        path.unlink()
+    os.chown(house.directory, 61_234, 61_235)
+    run(house, "restore", str(archive))
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in house.directory.iterdir()}
+    assert owners == dict.fromkeys(("config.toml", "outbox.db", "outbox.db.lock"), (61_234, 61_235))
+
+
+def test_what_a_full_outbox_could_not_take_is_said_to_be_missing(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(down) as receiver:
+        house = daemon(tmp_path / "house", broker, receiver, store='max_size = "300KiB"')
+        with house, device(broker.port) as sensor:
+            for n in range(100):
+                sensor.publish(f"hall/{n}", os.urandom(4_000).hex())
+            until(lambda: house.metrics()["mqtthook_outbox_full"] == 1, "it to be full")
+            assert "letters are in the daemon's memory only" in run(house, "backup", str(tmp_path / "b.zip"))
+
+
+def test_a_large_one_shows_a_bar_on_a_terminal(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        house = daemon(tmp_path / "house", broker, receiver)
+    first_version(house.directory / "outbox.db", letters=8_000)
+    for arguments, expected in ((["backup", str(tmp_path / "b.zip")], b"saving"), (["restore", str(tmp_path / "b.zip"), "--force"], b"restoring")):
+        ours, theirs = pty.openpty()
+        command = [*COMMAND, *arguments, "--config", str(house.config)]
+        working = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=house.directory, env=house.environment | {"TERM": "xterm"})
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert working.wait(30) == 0, shown
+        assert expected in shown
+        assert b"100%" in shown

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -136,6 +137,20 @@ def test_without_room_for_the_copy_it_stays_as_it_is(old: Path, monkeypatch: pyt
     with pytest.raises(StoreBroken, match=r"earlier version.*it needs \d+\.\d MiB, and \d+\.\d MiB are free in .*make room"):
         Store.open(old, max_size=SIZE)
     assert state(old) == before
+    assert not old.with_name("outbox.db.v1").exists()
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_it_as_it_was(old: Path) -> None:
+    """A file that may not grow stands for a disk that has no room: the copy fails in its middle."""
+    before, limit = state(old), old.stat().st_size // 2
+    limited = subprocess.run(
+        [sys.executable, "-c", DYING, str(old), "0"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert "bridge.errors.StoreBroken: the outbox" in limited.stderr, limited.stderr
+    assert state(old) == before
+    assert not list(old.parent.glob(".*.part*"))
     assert not old.with_name("outbox.db.v1").exists()
 
 
