@@ -32,7 +32,7 @@ from bridge.outbox.copies import glanced
 from bridge.rules import diagnosis
 from bridge.rules.certificates import ends_at
 from bridge.rules.findings import Finding, finding
-from bridge.rules.loops import template_levels
+from bridge.rules.loops import levels_of
 from bridge.rules.retry import RetryPolicy
 from bridge.rules.topics import Filter
 from bridge.rules.units import duration_text, seconds
@@ -240,7 +240,7 @@ def _is_here(url: str) -> bool:
 def _hook_topics(settings: Settings) -> Iterator[tuple[str, Filter]]:
     """Yield what each hook may publish to, where that is narrower than everything."""
     for name, hook in settings.inbound.items():
-        levels = template_levels(hook.topic.text)
+        levels = levels_of(hook.topic.text)
         if hook.enabled and not hook.retain and levels[0] not in ("+", "#"):
             yield name, Filter("/".join(levels), levels, (None,) * len(levels))
 

@@ -97,7 +97,7 @@ def overlaps(filter: Filter, topic: str) -> bool:
     """Return True if a topic written as *topic*, templates and all, may be one that *filter* takes, False if it never is."""
     tree: FilterTree[Filter] = FilterTree()
     tree.add(filter.levels, filter)
-    return bool(tree.meeting(template_levels(topic)))
+    return bool(tree.meeting(levels_of(topic)))
 
 
 def own_hooks(url: str, *, listen: str, paths: Mapping[str, Filter]) -> tuple[str, ...]:
@@ -137,11 +137,11 @@ def _after(place: Place, known: Mapping[str, Place], taking: FilterTree[Place]) 
     """Return where a place leads to: the hooks that it posts to, and what takes the topics that it, or its device, publishes to."""
     found = {name: known[name] for name in place.hooks if name in known}
     for topic in () if place.topic is None else (place.topic, *state_topics(place.topic)):
-        found |= {other.name: other for other in taking.meeting(template_levels(topic))}
+        found |= {other.name: other for other in taking.meeting(levels_of(topic))}
     return list(found.values())
 
 
-def template_levels(topic: str) -> tuple[str, ...]:
+def levels_of(topic: str) -> tuple[str, ...]:
     """Return the levels of a topic that a template makes: a value is any one level, and behind a block all is possible."""
     plain = _COMMENT.sub("", topic)
     before, block, _ = plain.partition("{%")
