@@ -39,6 +39,13 @@ class Queue(Protocol):
     async def history(self, wanted: Past) -> list[Attempt]:
         """Return the attempts that are meant."""
 
+    async def flush(self) -> None:
+        """Write what is in memory only, as far as there is room."""
+
+    @property
+    def unsaved(self) -> int:
+        """Return how many letters are in memory only."""
+
     async def split(self, wanted: Selection) -> int:
         """Let each event of batches be a letter of its own; return how many come of it."""
 
@@ -125,6 +132,7 @@ class ControlSide:
             ("POST", "/queue/drop"): self._drop,
             ("POST", "/queue/split"): self._split,
             ("POST", "/queue/move"): self._move,
+            ("POST", "/flush"): self._flush,
             ("GET", "/memories"): self._memories,
             ("POST", "/history"): self._history,
             ("POST", "/resume"): self._resume,
@@ -172,6 +180,10 @@ class ControlSide:
         asked = _asked(request)
         to = str(asked.pop("to", ""))
         return json_response(200, {"count": await self._watched.move(selection(asked), to)})
+
+    async def _flush(self, _request: Request) -> Response:
+        await self._watched.queue.flush()
+        return json_response(200, {"unsaved": self._watched.queue.unsaved})
 
     async def _memories(self, _request: Request) -> Response:
         return json_response(200, self._watched.memories())

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ def loaded(config: str | None, *, with_secrets: bool = True) -> Loaded:
 def state() -> Path:
     """Return where the outbox is: systemd's state directory; else here, or where the service keeps it if only that is there."""
     here = state_directory(os.environ)
-    if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and (SYSTEM_STATE / "outbox.db").exists():
+    if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and is_there(SYSTEM_STATE / "outbox.db"):
         return SYSTEM_STATE
     return here
 
@@ -54,10 +55,18 @@ def control_socket(config: str | None) -> tuple[Path, Loaded | None]:
         found = loaded(config, with_secrets=False)
     except ConfigError:
         usual = Settings(version=1).control_socket(state())
-        if not usual.exists():
+        if not is_there(usual):
             raise
         return usual, None
     return found.settings.control_socket(state()), found
+
+
+def is_there(path: Path) -> bool:
+    """Return True if a file is there, also where this user may not look: systemd keeps a service's state where only root gets in."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def stale_since(found: Loaded, loaded_at: float) -> str | None:
@@ -80,6 +89,16 @@ def complain(text: str) -> None:
 def title(text: str) -> str:
     """Return *text* as a heading; click leaves the colour out where there is no terminal."""
     return click.style(text, bold=True)
+
+
+@contextmanager
+def progress_bar(length: int, *, least: int, label: str = "") -> Iterator[Callable[[int], None]]:
+    """Give a function that moves a progress bar on; it does nothing where nobody would see it, or, up to *least*, for a moment only."""
+    if length <= least or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=label or None, show_pos=not label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def fail(text: str, code: int = 1) -> None:

@@ -17,8 +17,8 @@ class ControlError(BridgeError):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_S)
+    def __init__(self, path: Path, answer_s: float) -> None:
+        super().__init__("localhost", timeout=answer_s)
         self._path = path
 
     def connect(self) -> None:
@@ -32,9 +32,12 @@ class _Connection(http.client.HTTPConnection):
             os.close(directory)
 
 
-def ask(path: Path, method: str, place: str, asked: object = None) -> Any:
-    """Return the running daemon's answer, or None if no daemon runs here; raise ControlError where it refuses, ConfigError where the config is why."""
-    connection = _Connection(path)
+def ask(path: Path, method: str, place: str, asked: object = None, *, answer_s: float = ANSWER_S) -> Any:
+    """Return the running daemon's answer, or None if no daemon runs here.
+
+    Raises ControlError where it refuses, or says nothing for *answer_s*, and ConfigError where the config is why.
+    """
+    connection = _Connection(path, answer_s)
     try:
         connection.request(method, place, None if asked is None else json.dumps(asked), {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bridge.admin.queries import selection
-from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, state, title
+from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, progress_bar, state, title
 from bridge.cli.control import ask
 from bridge.cli.given import since
 from bridge.config.settings import Settings
@@ -233,21 +233,11 @@ def _parts(config: str | None, asked: dict[str, Any]) -> Iterator[dict[str, Any]
     """Yield what is asked for part by part, and show a person who watches how far it is. What comes meanwhile is not meant."""
     parts = _asked(config, "parts", asked | {"size": PART})
     after = 0
-    with _bar(sum(size for _, size in parts)) as move_on:
+    with progress_bar(sum(size for _, size in parts), least=PART) as move_on:
         for until, size in parts:
             yield asked | {"after": after, "until": until}
             after = until
             move_on(size)
-
-
-@contextmanager
-def _bar(length: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that moves a progress bar on; it does nothing where nobody would see it, or would see it for a moment only."""
-    if length <= PART or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with click.progressbar(length=length, show_pos=True, file=sys.stderr) as bar:
-        yield bar.update
 
 
 def _named(ids: tuple[str, ...], action: str, *, everything: bool, asked: dict[str, Any]) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.config.lines import Lines
-from bridge.config.secrets import resolve
+from bridge.config.secrets import references, resolve
 from bridge.config.sentences import sentence
 from bridge.config.settings import Settings
 from bridge.errors import ConfigError
+from bridge.outbox.settings import StoreSettings
 
 PREFIX = "MQTTHOOK_"
 MAX_FILE = 1 << 20  # bytes; ten thousand mappings fit
@@ -72,6 +73,41 @@ def load(path: Path, environment: Mapping[str, str], *, with_secrets: bool = Tru
         keys = ", ".join(sorted(".".join(key) for key in literal))
         warnings.append(f"{path}: others can read this file, and it holds secrets ({keys}): chmod 600 {path}")
     return Loaded(path=path, settings=settings, warnings=tuple(warnings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """What a copy needs to know of a config: its outbox, and what lies outside of it."""
+
+    outbox: str
+    references: tuple[tuple[str, str], ...]  # key path and text of the secrets and files that it only names
+
+
+def sketch(path: Path, text: bytes, environment: Mapping[str, str]) -> Sketch:
+    """Return what is known of the config *text*, though the rest of it may be wrong or made for another machine.
+
+    Raises ConfigError where it is no TOML, or its `[store]` is wrong.
+    """
+    try:
+        tree = _tree(path, text.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{path}: the config is not UTF-8"]) from exc
+    composed = _composed(tree, environment, _Errors(path, Lines(""), environment))
+    try:
+        store = StoreSettings.model_validate(composed.get("store", {}))
+    except ValidationError as exc:
+        raise ConfigError([f"{path}: [store] is wrong: `mqtthook check` says more"]) from exc
+    return Sketch(outbox=store.path, references=(*references(composed), *_files(composed)))
+
+
+def _files(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found += _files(value, (*path, key))
+        elif path[-1:] == ("tls",) and isinstance(value, str):
+            found.append((".".join((*path, key)), value))
+    return found
 
 
 class _Errors:

@@ -53,6 +53,24 @@ def resolve(tree: dict[str, Any], environment: Mapping[str, str], report: Report
     return literal
 
 
+def references(tree: Any) -> list[tuple[str, str]]:
+    """Return the key path and the text of each secret that *tree* only refers to, as in `file:/path`; no secret is looked at."""
+    found: list[tuple[str, str]] = []
+    for place in (*PLACES, *NAMES):
+        _gather(tree, place, (), found)
+    return found
+
+
+def _gather(tree: Any, place: tuple[str | int, ...], path: tuple[str, ...], found: list[tuple[str, str]]) -> None:
+    for name in _found(tree, place[0]):
+        here = path if isinstance(name, int) else (*path, name)
+        if place[1:]:
+            _gather(tree[name], place[1:], here, found)
+            continue
+        values = tree[name] if isinstance(tree[name], list) else [tree[name]]
+        found += [(".".join(here), value) for value in values if isinstance(value, str) and value.partition(":")[0] in _KINDS]
+
+
 def _resolve_at(
     tree: Any, place: tuple[str | int, ...], path: tuple[str, ...], environment: Mapping[str, str], report: Report, literal: set[tuple[str, ...]]
 ) -> None:

@@ -74,7 +74,7 @@ class Settings(Slice):
 
     def control_socket(self, state: Path) -> Path:
         """Return where the command line reaches a running daemon: a file beside the outbox."""
-        return self.outbox(state).with_name("mqtthook.sock")
+        return control_socket_beside(self.outbox(state))
 
     def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what is wrong between the slices: the key path, and a sentence."""
@@ -214,6 +214,11 @@ class Settings(Slice):
             levels = hook.pattern(name).levels
             if (other := paths.setdefault(levels, name)) != name:
                 yield ("inbound", name, "path"), f"inbound.{other} listens at the same path"
+
+
+def control_socket_beside(outbox: Path) -> Path:
+    """Return where the command line reaches the daemon of this outbox."""
+    return outbox.with_name("mqtthook.sock")
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:

@@ -1,11 +1,22 @@
 """The outbox file's tables, as the migrations that made them.
 
-Imported only where a file is new or old: a running daemon needs nothing of sqlite-utils.
+Imported only where a file is new or old: a running daemon needs nothing of sqlite-utils. A file is brought up to date in
+one transaction: whenever that ends, it is either as it was or done. A copy of it as it was stays beside it.
 """
 
+import logging
 import sqlite3
+from pathlib import Path
 
 from sqlite_utils import Database, Migrations
+
+from bridge.errors import StoreBroken
+from bridge.outbox.copies import copy_of, making, renamed, room_for, size_text
+from bridge.outbox.store import APPLICATION_ID, SCHEMA_VERSION
+
+logger = logging.getLogger(__name__)
+
+ROOM = 2  # times its size: its copy, and at most as much again in the log of the transaction
 
 migrations = Migrations("mqtthook")
 
@@ -109,6 +120,41 @@ _SECOND = (
 )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file to this version's tables, one transaction for each step."""
-    migrations.apply(Database(connection, execute_plugins=False))
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the open file at *path* to this version's tables; raise StoreBroken where there is no room for it, and sqlite3.Error."""
+    version = _one(connection, "PRAGMA user_version")
+    if not version and _one(connection, "SELECT count(*) FROM sqlite_master") and not Database(connection, execute_plugins=False)["_sqlite_migrations"].exists():
+        raise StoreBroken(f"{path} is a database of something else, and stays as it is: name another file in `store.path`")
+    copy = _keep(connection, path, version) if version else None  # one that was never finished holds nothing
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection, execute_plugins=False))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    if copy is not None:
+        logger.info("outbox brought up to date from=%d to=%d; as it was: %s, delete that once this version has run well", version, SCHEMA_VERSION, copy)
+
+
+def _keep(connection: sqlite3.Connection, path: Path, version: int) -> Path:
+    """Keep a copy of the file as it is, and return it; one of an earlier try gives way."""
+    size = _one(connection, "PRAGMA page_count") * _one(connection, "PRAGMA page_size")
+    if shortage := room_for(ROOM * size, path.parent):
+        what = f"the outbox {path} ({size_text(size)}) is of an earlier version, and is copied before it is brought up to date"
+        raise StoreBroken(f"{what}: {shortage} in {path.parent}; make room, and start again")
+    copy = Path(f"{path}.v{version}")
+    try:
+        with making(copy) as part:
+            copy_of(connection, part)
+            renamed(part, copy)
+    except StoreBroken as exc:
+        raise StoreBroken(f"{path}: {exc}") from exc
+    return copy
+
+
+def _one(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])

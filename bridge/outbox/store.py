@@ -87,7 +87,7 @@ class Store:
 
         Raises AlreadyRunning where another process has it open, StoreBroken where it can't be used.
         """
-        lock = _locked(path)
+        lock = locked(path)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
             os.close(descriptor)
@@ -345,8 +345,11 @@ class Store:
                 self._db.execute("ROLLBACK")
 
 
-def _locked(path: Path) -> int:
-    """Return the open lock beside the file; it falls with the process, however that ends."""
+def locked(path: Path) -> int:
+    """Return the open lock beside the outbox at *path*; it falls with the process, however that ends.
+
+    Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
+    """
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
@@ -389,9 +392,7 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
-            migrate(db)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            migrate(db, path)
         db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
     except BaseException:
         db.close()

@@ -257,9 +257,9 @@ def test_a_message_whose_topic_is_not_text_is_skipped() -> None:
 
 
 def test_ctrl_c_while_it_connects_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: tap._Tap, wait_s: float) -> None:
+    def interrupted(self: tap.Tap, wait_s: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tap._Tap, "turn", interrupted)
+    monkeypatch.setattr(tap.Tap, "turn", interrupted)
     with Misbehaving(Connection.drain) as server, pytest.raises(KeyboardInterrupt):
         list(messages(settings(f"mqtt://127.0.0.1:{server.port}"), ALL))

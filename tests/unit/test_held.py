@@ -30,7 +30,7 @@ from bridge.outbox.receipts import Receipts
 from bridge.outbox.schema import migrations
 from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Store
+from bridge.outbox.store import APPLICATION_ID, Changes, Store
 from bridge.outbox.storms import Storms
 from bridge.rules.outbound import Routes
 from tests.rig.mappings import mapping, route
@@ -332,6 +332,7 @@ def test_an_older_file_is_brought_up_to_date_with_what_waits_in_it(tmp_path: Pat
             """ (1, 'evt_1', 'webhook', 'm', 'd', 'k', 'waiting', 1.0, 0, '{"event": ["POST", "http://crm/", [["A", "b"]]]}', x'78')"""
         )
         db.execute("""INSERT INTO note VALUES ('disabled d', '{"url": "http://crm/", "reason": "status 410"}')""")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("PRAGMA user_version = 1")
         db.commit()
     again = Store.open(path, max_size=64 << 20)

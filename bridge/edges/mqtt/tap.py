@@ -7,9 +7,9 @@ nothing published, and no reconnecting. Protocol "auto" tries MQTT 5, then 3.1.1
 import secrets
 import struct
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic, time
-from typing import Any
+from typing import Any, TypeVar
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -28,6 +28,8 @@ from bridge.rules.topics import Filter
 PATIENCE_S = 2.0  # with a broker's answer, however short the look: a busy one on a Pi needs a fraction of it
 TURN_S = 0.15  # a progress bar moves about seven times a second
 
+AnyTap = TypeVar("AnyTap", bound="Tap")
+
 _PROTOCOLS = {"auto": (MQTT_5, MQTT_3), "5": (MQTT_5,), "3.1.1": (MQTT_3,)}
 _NOT_UNDERSTOOD = 0x84  # up to this a CONNACK's reason is about the packet, not about us: MQTT 5.0 section 3.2.2.2
 _UNSPECIFIED = 0x80  # how paho names a connection that just broke
@@ -39,7 +41,7 @@ def messages(settings: MqttSettings, filter: Filter, *, for_s: float | None = No
     The first None says that the subscription stands; *for_s* seconds after it the look ends, or never. Raises
     BridgeError, one sentence, where the broker can't be reached, refuses us or the subscription, or goes away.
     """
-    tap = _opened(settings, filter.plain, for_s)
+    tap = opened(settings, for_s, lambda own, protocol, patience_s: Tap(own, protocol, filter.plain, patience_s))
     try:
         yield None
         stop_at = None if for_s is None else monotonic() + for_s
@@ -53,13 +55,16 @@ def messages(settings: MqttSettings, filter: Filter, *, for_s: float | None = No
         tap.close()
 
 
-def _opened(settings: MqttSettings, plain: str, for_s: float | None) -> "_Tap":
-    """Return a tap whose subscription stands; a short look doesn't wait long for it."""
+def opened(settings: MqttSettings, for_s: float | None, make: Callable[[MqttSettings, int, float], AnyTap]) -> AnyTap:
+    """Return a tap whose subscription stands; a short look doesn't wait long for it. Raises BridgeError, one sentence.
+
+    *make* is given the settings with a client id of its own, the version of MQTT to try, and the seconds to wait.
+    """
     own = settings.model_copy(update={"client_id": f"mqtthook-listen-{secrets.token_hex(3)}"})  # 22 characters: 3.1.1 promises 23
     protocols = _PROTOCOLS[settings.protocol]
     patience_s = CONNACK_S if for_s is None else max(for_s / len(protocols), PATIENCE_S)
     for protocol in protocols:
-        tap = _Tap(own, protocol, plain, patience_s)
+        tap = make(own, protocol, patience_s)
         try:
             if tap.open():
                 return tap
@@ -72,7 +77,7 @@ def _opened(settings: MqttSettings, plain: str, for_s: float | None) -> "_Tap":
     raise BridgeError(str(tap.ended))
 
 
-class _Tap:
+class Tap:
     """One connection, and what the broker said on it."""
 
     def __init__(self, settings: MqttSettings, protocol: int, plain: str, patience_s: float) -> None:
