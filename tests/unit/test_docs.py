@@ -23,6 +23,7 @@ from bridge.rules.signing import Evidence, Verification, verify
 from bridge.rules.units import duration_text
 from bridge.watch.figures import DestinationFigures, Figures, MappingFigures, outcomes
 from bridge.watch.metrics import exposition
+from tests.rig.certificates import certificate
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -70,6 +71,10 @@ def test_config_in_the_docs_is_valid(block: str, tmp_path: Path, monkeypatch: py
         secret.chmod(0o600)
     environment = dict.fromkeys(re.findall(r'"env:(\w+)"', block), SECRET) | {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     environment |= dict.fromkeys(re.findall(r'apprise = "env:(\w+)"', block), "json://localhost")
+    if "/etc/mqtthook/tls/" in block:
+        certificate(tmp_path, "listener")
+        (tmp_path / "listener.key").chmod(0o600)
+        block = block.replace("/etc/mqtthook/tls/cert.pem", f"{tmp_path}/listener.pem").replace("/etc/mqtthook/tls/key.pem", f"{tmp_path}/listener.key")
     config = tmp_path / "config.toml"
     config.write_text(block if block.startswith("version = 1\n") else "version = 1\n" + block)
     assert load(config, environment).warnings == ()

@@ -5,6 +5,7 @@ import math
 import socket
 import ssl
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -127,11 +128,17 @@ def publish_properties(protocol: int, command: Command, expires_s: float | None)
     """Return what goes along with a publish that is good for *expires_s* seconds (None: for ever); None for nothing."""
     if protocol != MQTT_5 or (expires_s is None and not command.hop):
         return None
+    return _properties(None if expires_s is None else max(1, math.ceil(expires_s)), command.hop)
+
+
+@lru_cache(maxsize=256)  # hooks have few: a default `expires`, and a way that few requests have come
+def _properties(expiry_s: int | None, hop: str) -> Properties:
+    """Return them made once: paho takes as long for them as for the rest of a publish, and only reads them."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if expires_s is not None:
-        properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
-    if command.hop:
-        properties.UserProperty = (HOP, command.hop)
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    if hop:
+        properties.UserProperty = (HOP, hop)
     return properties
 
 
