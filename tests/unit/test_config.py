@@ -139,7 +139,7 @@ MISTAKES = [  # the text, the whole sentence
     ('version = 1\n[http]\ntrusted_proxies = ["10.0.0.1/8"]\n', "config.toml:3: http.trusted_proxies: '10.0.0.1/8' is an address within a network: did you mean \"10.0.0.0/8\", or \"10.0.0.1\" alone?"),
     ('version = 1\n[http]\ntls = { key = "/etc/ssl/key.pem" }\n', "config.toml:3: http.tls.cert is missing"),
     ('version = 1\n[http]\ntls = { cert = "/nowhere/cert.pem" }\n', "config.toml:3: http.tls.cert: /nowhere/cert.pem: the file can't be read: No such file or directory"),
-    (HOOK + 'rate = "fast"\n', "config.toml:5: inbound.light.rate: 'fast': expected a rate such as \"10/s\", \"60/min\" or \"500/h\""),
+    (HOOK + 'rate = "fast"\n', "config.toml:5: inbound.light.rate: expected a rate such as \"10/s\", \"60/min\" or \"500/h\""),
     (HOOK + "allow_from = []\n", "config.toml:5: inbound.light.allow_from: expected one network at least: with none, nobody could call; leave it out to let everybody"),
     (HOOK + 'allow_from = "home"\n', "config.toml:5: inbound.light.allow_from: 'home': expected an address or a network, such as \"192.168.1.20\" or \"192.168.0.0/16\""),
     (DOOR.replace("https://", ""), "config.toml:4: outbound.door.url: the URL 'example.com/hooks/door' doesn't start with http:// or https://"),
