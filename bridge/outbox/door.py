@@ -84,11 +84,15 @@ class Door:
             logger.warning("locked out hook=%s client=%s for_s=%g reason='too many wrong signatures'", hook, client or "unknown", LOCKED_S)
 
     def _refuse(self, hook: str, client: str, status: int, reason: str) -> None:
-        """Count a request that is refused, and write why: of a flood one line a second, which tells how many were left out."""
+        """Count a request that is not let in, or can't be verified, and write why."""
         self.refused += 1
+        self.tell(hook, "status=%d client=%s reason=%s", status, client or "unknown", reason)
+
+    def tell(self, hook: str, what: str, *values: object) -> None:
+        """Write that a request is refused; of a flood one line a second, which tells how many were left out."""
         self._lines[hook], wait_s = taken(self._lines.get(hook), LINES, self._monotonic())
         if wait_s:
             self._unsaid[hook] = self._unsaid.get(hook, 0) + 1
             return
         unsaid = self._unsaid.pop(hook, 0)
-        logger.warning("refused hook=%s status=%d client=%s reason=%s%s", hook, status, client or "unknown", reason, f" and_before={unsaid}" if unsaid else "")
+        logger.warning("refused hook=%s " + what + ("" if not unsaid else f" and_before={unsaid}"), hook, *values)

@@ -162,7 +162,7 @@ class RequestIntake:
                 await self._expect_there(hook, names, id)
         except HookError as exc:
             self._outbox.passed(hook.name, Result.DROPPED)
-            logger.warning("refused hook=%s id=%s status=%d reason=%r", hook.name, id, exc.status, exc.detail)
+            self._door.tell(hook.name, "id=%s status=%d reason=%r", id, exc.status, exc.detail)
             raise
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)

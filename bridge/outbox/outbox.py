@@ -19,6 +19,7 @@ from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, 
 from bridge.outbox.history import Attempt, History
 from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.ledger import Ledger
+from bridge.outbox.lookups import Lookups
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
 from bridge.outbox.pen import Pen
@@ -81,6 +82,7 @@ class Outbox:
         told = Told(begins=self.save_held, saved=self._saved, refused=self._refused, make_room=self._make_room)
         self._history = History()
         self._journal = Journal(store, self.ledger, self.memories, self._history, monotonic=monotonic, told=told)
+        self._lookups = Lookups(lambda names: self._journal.on_thread(self._store.first_answers, names))
         self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
         self._newest = Newest()
         self._bury_begun()
@@ -218,7 +220,7 @@ class Outbox:
             return await asyncio.shield(coming), True
         coming = self._answers[name] = asyncio.get_running_loop().create_future()
         try:
-            if (answer := await self._journal.on_thread(self._store.answered, *name)) is not None:
+            if (answer := await self._lookups.of(name)) is not None:
                 coming.set_result(answer)
                 return answer, True
             await self._commit(letter, queued if letter.begun_at is None else None)

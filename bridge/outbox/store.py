@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -200,6 +200,10 @@ class Store:
         """Return what a hook answered when it met this id first, or None if it never has."""
         row = self._db.execute("SELECT status, document FROM seen WHERE hook = ? AND id = ?", (hook, id)).fetchone()
         return None if row is None else Answer(status=row[0], document=json.loads(row[1]))
+
+    def first_answers(self, names: Sequence[tuple[str, str]]) -> list[Answer | None]:
+        """Return what `answered` says of each hook and id, in their order."""
+        return [self.answered(*name) for name in names]
 
     def forget_seen(self, before: float, most: int) -> int:
         """Delete the ids that were met before an instant, and the oldest of more than *most*; return how many."""

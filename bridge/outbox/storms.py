@@ -6,12 +6,16 @@ The last net for loops: where neither broker nor device hands on what names the 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from bridge.rules.loops import STORM_ECHOES, STORM_PAUSE_S, STORM_S, Storm, gust, state_topics
 
 logger = logging.getLogger(__name__)
 
 TOPICS = 1_000  # published to lately; a house has a few hundred command topics
+
+
+_state_topics = lru_cache(maxsize=TOPICS)(state_topics)  # asked for each command
 
 
 class Storms:
@@ -24,7 +28,7 @@ class Storms:
 
     def published(self, topic: str) -> None:
         """Note that we publish to a topic: what comes from it, or from where its device tells its state, may be an echo."""
-        for echo in (topic, *state_topics(topic)):
+        for echo in (topic, *_state_topics(topic)):
             self._published[echo] = self._now()
             self._published.move_to_end(echo)
         while len(self._published) > TOPICS:

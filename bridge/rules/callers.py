@@ -81,7 +81,7 @@ def proxies(written: tuple[str, ...]) -> Proxies:
 
 def within(address: str, networks: Networks) -> bool:
     """Return True if *address* is in one of the networks, False if not or if it is unknown."""
-    found = _address(address)
+    found = _address(address) if networks else None  # most of the time there are none: this is asked for each request
     return found is not None and any(found.version == network.version and found in network for network in networks)
 
 
@@ -93,7 +93,7 @@ def plain(address: str) -> str:
 
 def household(address: str) -> str:
     """Return what counts as one caller: an IPv4 address, or the /64 of an IPv6 one, whose owner has them all."""
-    found = _address(address)
+    found = _address(address) if ":" in address else None
     if isinstance(found, IPv6Address):
         return str(IPv6Network((int(found) >> _OWN_BITS << _OWN_BITS, _OWN_BITS)))
     return address

@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     _add(names, "routing", benches.routing, runs=5, numbers={**events, "--mappings": (int, 10_000, "how many mappings")})
     _add(names, "gates", benches.gates, runs=1, numbers={"--events": (int, 800, "how many messages"), "--rate": (float, 20.0, "messages a second")})
     _add(names, "enqueue", benches.enqueue, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
+    calls: Numbers = {
+        **events,
+        "--connections": (int, 32, "over how many connections as fast as answers come"),
+        "--rate": (float, 100.0, "calls a second before that"),
+        "--seconds": (float, 20.0, "for how long"),
+        "--wrong": (float, 1_000.0, "wrong signatures a second beside them"),
+    }
+    _add(names, "door", benches.door, runs=3, numbers=calls)
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     _add(names, "verify", verifying, runs=3, numbers={"--requests": (int, 20_000, "how many requests for each scheme, right and wrong")})
     return parser

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.backlog import filled
+from tests.bench.caller import Calls
+from tests.bench.door import asked, calling
 from tests.bench.figures import Figures, Goal
 from tests.bench.limits import publish_rate, receive_rate
 from tests.bench.publisher import TOPICS
@@ -38,6 +40,14 @@ ENQUEUE = {"many / thousand": Goal(">=", 0.8), "queue list --dead --limit 50, s"
 FEW_ROWS = 1_000
 FLOOD_RATE = 20_000.0  # events/s, more than any daemon takes
 ROUTING = {"many / three": Goal(">=", 0.8), "lost": Goal("=", 0)}
+DOOR = {
+    "calls/s": Goal(">=", 1_500),
+    "p99 to the device, ms": Goal("<", 25),
+    "p99 beside wrong ones, ms": Goal("<", 50),
+    "wrong ones/s": Goal(">=", 950),
+    "wrong ones let in": Goal("=", 0),
+    "not published": Goal("=", 0),
+}
 GATES = {f"{name}: commits meanwhile": Goal("<=", 1) for name in GATE_LINES}
 BACKLOG = {
     "start-up, s": Goal("<", 2),
@@ -215,6 +225,39 @@ def gates(options: Namespace) -> Figures:
             after = daemon.metric("mqtthook_outbox_commits_total")
             written = sum(size for size, _ in _fingerprints(daemon.state)[1:])
             figures.add({f"{name}: commits meanwhile": during - before, f"{name}: commits of the minute": after - during, f"{name}: log, KB": written / 1000})
+    return figures
+
+
+def door(options: Namespace) -> Figures:
+    """Call a signed hook that publishes to a subscribed device: at a steady rate, beside wrong signatures, and as fast as answers come."""
+    figures = Figures(f"door: {options.rate:g}/s for {options.seconds:g} s, alone and beside {options.wrong:g} wrong signatures a second; {options.events:,} calls over {options.connections} connections", DOOR)
+    steady = round(options.rate * options.seconds)
+    for _ in range(options.runs):
+        with rig() as parts, calling(parts) as hook:
+            hook.call(count=round(options.rate), connections=4, rate=options.rate, name="warm")
+            alone = hook.call(count=steady, connections=4, rate=options.rate, name="alone")
+            wrong = Calls(port=hook.port, count=round(options.wrong * options.seconds), connections=100, rate=options.wrong, wrong=True, name="wrong")
+            with asked(wrong) as forged:
+                beside = hook.call(count=steady, connections=4, rate=options.rate, name="beside")
+                refused = forged.report()
+            before_s = hook.daemon.cpu_s()
+            flat_out = hook.call(count=options.events, connections=options.connections, name="flat")
+            figures.add(
+                {
+                    "calls/s": flat_out["rate"],
+                    "p99 of these, ms": flat_out["p99_ms"],
+                    "CPU ms/call": (hook.daemon.cpu_s() - before_s) / options.events * 1000,
+                    "median, ms": alone["median_ms"],
+                    "p99, ms": alone["p99_ms"],
+                    "median to the device, ms": alone["device_median_ms"],
+                    "p99 to the device, ms": alone["device_p99_ms"],
+                    "p99 beside wrong ones, ms": beside["p99_ms"],
+                    "wrong ones/s": refused["rate"],
+                    "wrong ones let in": refused["count"] - refused["401"] - refused["429"],
+                    "not published": alone["missing"] + beside["missing"] + flat_out["missing"],
+                    "RSS, MB": hook.daemon.rss_mb(),
+                }
+            )
     return figures
 
 

@@ -8,7 +8,7 @@ import socket
 import stat
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -347,6 +347,41 @@ def test_who_does_not_read_his_answers_is_given_up(monkeypatch: pytest.MonkeyPat
 
     run(work())
     assert ended.is_set()
+
+
+def test_one_that_is_closed_but_does_not_read_its_answer_makes_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for what is still to be sent, and would wait for ever: such a connection is reset for one that comes."""
+    monkeypatch.setattr(connections, "KEEPALIVE_S", SHORT_S / 4)
+    size = 60_000  # less than asyncio holds before it tells that nobody reads, more than the small buffers of these sockets
+
+    async def answer(method: str, request: Request) -> Response:
+        return Response(status=200, body=b"x" * size)
+
+    def silent(port: int) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        made.connect(("127.0.0.1", port))
+        made.sendall(request())
+        return made
+
+    def read(one: socket.socket) -> int:
+        came = 0
+        with suppress(ConnectionError):
+            while more := one.recv(65_536):
+                came += len(more)
+        return came
+
+    async def work() -> tuple[int, int]:
+        listening = listening_tcp("127.0.0.1:0")
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        async with Inlet([listening], answer, max_body=MAX_BODY) as inlet, AsyncExitStack() as stack:
+            idle = [stack.enter_context(silent(inlet.port)) for _ in range(32)]
+            await until_true(lambda: inlet.connections == 32 and all(guest.transport is None for guest in inlet._guests.all))  # closing, all of them
+            return await served(inlet.port), await asyncio.to_thread(read, idle[0])
+
+    status, came = run(work())
+    assert status == 200
+    assert came < size
 
 
 def test_a_request_that_is_not_let_in_costs_no_body() -> None:

@@ -377,6 +377,8 @@ async def answers(came: bytes) -> AsyncIterator[int]:
         status = int(line.split()[1])
         assert headers["server"] == "mqtthook"
         assert "date" in headers
+        assert ("allow" in headers) is (status == 405)
+        assert ("retry-after" in headers) is (status == 429)
         if status >= 400:
             assert headers["content-type"] == "application/problem+json", line
             assert json.loads(body)["status"] == status

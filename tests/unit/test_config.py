@@ -135,6 +135,13 @@ MISTAKES = [  # the text, the whole sentence
     (DOOR + "expires = 1979-05-27\n", 'config.toml:6: outbound.door.expires: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
     (DOOR.replace("zigbee2mqtt/door/contact", "a/#/b"), "config.toml:3: outbound.door.topic: filter 'a/#/b': '#' must be the last level"),
     (DOOR.replace('"zigbee2mqtt/door/contact"', '["ok", "a/#/b"]'), "config.toml:3: outbound.door.topic: filter 'a/#/b': '#' must be the last level"),
+    ('version = 1\n[http]\nlisten = "unix:hooks.sock"\n', 'config.toml:3: http.listen: expected the whole path of a socket file, as in "unix:/run/mqtthook/hooks.sock"'),
+    ('version = 1\n[http]\ntrusted_proxies = ["10.0.0.1/8"]\n', "config.toml:3: http.trusted_proxies: '10.0.0.1/8' is an address within a network: did you mean \"10.0.0.0/8\", or \"10.0.0.1\" alone?"),
+    ('version = 1\n[http]\ntls = { key = "/etc/ssl/key.pem" }\n', "config.toml:3: http.tls.cert is missing"),
+    ('version = 1\n[http]\ntls = { cert = "/nowhere/cert.pem" }\n', "config.toml:3: http.tls.cert: /nowhere/cert.pem: the file can't be read: No such file or directory"),
+    (HOOK + 'rate = "fast"\n', "config.toml:5: inbound.light.rate: expected a rate such as \"10/s\", \"60/min\" or \"500/h\""),
+    (HOOK + "allow_from = []\n", "config.toml:5: inbound.light.allow_from: expected one network at least: with none, nobody could call; leave it out to let everybody"),
+    (HOOK + 'allow_from = "home"\n', "config.toml:5: inbound.light.allow_from: 'home': expected an address or a network, such as \"192.168.1.20\" or \"192.168.0.0/16\""),
     (DOOR.replace("https://", ""), "config.toml:4: outbound.door.url: the URL 'example.com/hooks/door' doesn't start with http:// or https://"),
     (DOOR.replace('topic = "zigbee2mqtt/door/contact"', ""), "config.toml:2: outbound.door.topic is missing: which topic this is about"),
     (HOOK.replace('verify = "none"', ""), 'config.toml:2: inbound.light.verify is missing: how the sender is known; "none" has to be written out'),
@@ -251,8 +258,8 @@ def test_what_only_the_whole_of_the_settings_tells_is_shown_at_once_too(written:
 # Secrets
 
 
-def hook_with(secret: str) -> str:
-    return HOOK.replace('"none"', '"bearer"') + f"secret = {secret}\n"
+def hook_with(secret: str, *, verify: str = "bearer") -> str:
+    return HOOK.replace('"none"', f'"{verify}"') + f"secret = {secret}\n"
 
 
 @pytest.mark.parametrize(
@@ -558,6 +565,9 @@ def test_without_a_config_the_one_here_is_named_or_the_systems_if_there_is_one(t
 
 # Warnings
 
+CLEAR = hook_with('"0123456789"')
+IN_THE_CLEAR = "its secret crosses the network in the clear, as hooks listen on 0.0.0.0:8080 without TLS: set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
+
 WARNINGS = [  # the text, the mode of the file, the warnings
     (DOOR, 0o644, []),
     (hook_with('"0123456789"'), 0o600, []),
@@ -567,6 +577,14 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (HOOK, 0o600, ["config.toml:3: inbound.light.verify: anyone who can reach this hook can use it"]),
     (hook_with('"env:LIGHT"').replace("hall_light", "hall_lock"), 0o600, ["config.toml:3: inbound.light.verify: 'zigbee2mqtt/hall_lock/set' looks like a lock, a garage door, an alarm or the like, and `verify = \"bearer\"` proves neither what is asked nor when: sign the requests, as with verify = \"standard-webhooks\""]),
     (hook_with('"env:LIGHT"') + "retain = true\n", 0o600, ["config.toml:6: inbound.light.retain: a retained command is carried out again at every reconnect of the device"]),
+    (CLEAR + '[http]\nlisten = "0.0.0.0:8080"\n', 0o600, [f"config.toml:3: inbound.light.verify: {IN_THE_CLEAR}"]),
+    (CLEAR.replace('"bearer"', '{ scheme = "header", header = "X-Key" }') + '[http]\nlisten = "[::]:8080"\n', 0o600, [f"config.toml:3: inbound.light.verify: {IN_THE_CLEAR}".replace("0.0.0.0", "[::]")]),
+    (CLEAR, 0o600, []),
+    (CLEAR + '[http]\nlisten = "localhost:8080"\n', 0o600, []),
+    (CLEAR + '[http]\nlisten = "[::1]:8080"\n', 0o600, []),
+    (CLEAR + '[http]\nlisten = "unix:/run/mqtthook/hooks.sock"\n', 0o600, []),
+    (CLEAR + '[http]\nlisten = "0.0.0.0:8080"\ntrusted_proxies = ["192.168.1.2"]\n', 0o600, []),
+    (hook_with('"0123456789"', verify="github") + '[http]\nlisten = "0.0.0.0:8080"\n', 0o600, []),
     (DOOR + "qos = 2\n", 0o600, ["config.toml:6: outbound.door.qos: it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"]),
     (DOOR + "tls = { verify = false }\n", 0o600, ["config.toml:6: outbound.door.tls.verify: the receiver's certificate isn't checked: anyone in between can read what is sent, and answer"]),
     (DOOR.replace("https:", "http:") + 'tls = { ca = "/etc/ssl/certs/ca-certificates.crt" }\n', 0o600, ["config.toml:6: outbound.door.tls: it changes nothing: the URL begins with http://"]),

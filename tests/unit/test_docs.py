@@ -23,6 +23,7 @@ from bridge.rules.signing import SCHEMES, Evidence, Verification, verify
 from bridge.rules.units import duration_text
 from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 from bridge.watch.metrics import exposition
+from tests.rig.certificates import certificate
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -72,6 +73,10 @@ def test_config_in_the_docs_is_valid(block: str, tmp_path: Path, monkeypatch: py
     for kind, secret_of in {"LOGIN": "hall:correct-horse", "PUBLIC_KEY": "89cd7489bf665a36667ba46dfd521ca6713fd2f9ad842835340b244e98355f2a"}.items():
         environment |= dict.fromkeys(re.findall(rf'"env:(\w+_{kind})"', block), secret_of)
     environment |= dict.fromkeys(re.findall(r'apprise = "env:(\w+)"', block), "json://localhost")
+    if "/etc/mqtthook/tls/" in block:
+        certificate(tmp_path, "listener")
+        (tmp_path / "listener.key").chmod(0o600)
+        block = block.replace("/etc/mqtthook/tls/cert.pem", f"{tmp_path}/listener.pem").replace("/etc/mqtthook/tls/key.pem", f"{tmp_path}/listener.key")
     config = tmp_path / "config.toml"
     config.write_text(block if block.startswith("version = 1\n") else "version = 1\n" + block)
     assert load(config, environment).warnings == ()
@@ -226,7 +231,7 @@ def test_the_schedule_is_what_a_receiver_that_is_down_will_see() -> None:
     assert f"({len(plain) + 1} to {len(attempts(u=0.999_999)) + 1} attempts)" in page("delivery.md")
 
 
-# --- hooks.md, signatures.md ---
+# --- hooks.md ---
 
 
 @pytest.mark.parametrize(
@@ -246,13 +251,13 @@ def test_the_log_says_why_a_request_got_401_in_the_words_of_the_page(scheme: Any
     evidence = Evidence(how=Verification(scheme=scheme), keys=[b"k" * 32], method="POST", path="/", query="", headers={name: (value,) for name, value in headers.items()}, body=b"", now=NOW)
     with pytest.raises(SignatureError) as caught:
         verify(evidence)
-    assert f"| `{caught.value}` |" in page("signatures.md")
+    assert f"| `{caught.value}` |" in page("hooks.md")
 
 
 def test_every_scheme_has_its_row_and_a_hook_to_copy() -> None:
-    rows = " ".join(row[0] for row in table_after("#reached-from-outside); the address goes\nwhere the sender asks for a URL.", page("signatures.md"))[1:])
+    rows = " ".join(row[0] for row in table_after("#behind-a-web-server); the address goes\nwhere the sender asks for a URL.", page("hooks.md"))[1:])
     assert set(re.findall(r"`([\w-]+)`", rows)) == {"verify", *SCHEMES} - {"verify"}
-    assert not [scheme for scheme in SCHEMES if f'"{scheme}"' not in page("signatures.md") + page("hooks.md") and scheme != "standard-webhooks-v1a"]
+    assert not [scheme for scheme in SCHEMES if f'"{scheme}"' not in page("hooks.md") and scheme != "standard-webhooks-v1a"]
 
 
 # --- operations.md, troubleshooting.md ---
@@ -292,5 +297,5 @@ def test_a_sentence_that_troubleshooting_quotes_is_one_that_is_said(quoted: str)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
     # a section with a device for each key of the language; a hook for each sender; a row for each command
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "signatures.md": 180, "operations.md": 200}
+    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "operations.md": 200}
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)

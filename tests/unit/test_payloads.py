@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import RenderError
-from bridge.rules.payloads import MAX_DEPTH, decoded, strict_json, timestamp, utf8
+from bridge.rules.payloads import MAX_DEPTH, decoded, one_meaning, strict_json, timestamp, utf8
 
 STRICT = [  # text, what is wrong with it or None, source
     (b'{"a":[1,2.5,true,null,"x"]}', None, "RFC 8259"),
@@ -42,6 +42,26 @@ def test_json_is_read_strictly(text: bytes, words: str | None, source: str) -> N
         return
     with pytest.raises(ValueError, match=words):
         strict_json(text)
+
+
+TWICE = [b'{"a":1,"a":1}', b'{"a":1,"\\u0061":2}', b'[{"b":{"a":1,"c":2,"a":3}}]', b'{"":0,"":1}']
+
+
+@pytest.mark.parametrize("text", TWICE)
+def test_a_key_that_stands_twice_has_no_one_meaning(text: bytes) -> None:
+    """RFC 8259 section 4: what readers then do is unpredictable. A device's message is still read, as it always was."""
+    with pytest.raises(ValueError, match="a key stands in it twice"):
+        one_meaning(text)
+    assert strict_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(("text", "words", "source"), STRICT, ids=lambda value: repr(value)[:30])
+def test_what_has_one_meaning_is_strict_json(text: bytes, words: str | None, source: str) -> None:
+    if words is None:
+        assert one_meaning(text) == strict_json(text), source
+        return
+    with pytest.raises(ValueError, match=words):
+        one_meaning(text)
 
 
 @pytest.mark.parametrize("payload", [b"1e400", b"-1e400", b'{"power":1e400}', b"[1e999]"])

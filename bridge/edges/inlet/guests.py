@@ -44,7 +44,13 @@ class Guest(web.RequestHandler):
         self.since = self._loop.time()  # it came, began a request, or was answered
         self.coming = self._loop.create_future()  # done while no request is under way to us
         self.welcome: asyncio.Task[None] | None = None
+        self._wire: asyncio.BaseTransport | None = None  # aiohttp forgets its own as soon as it closes, though there may be more to send
         self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for its first request."""
+        self._wire = transport
+        super().connection_made(transport)
 
     def expect(self) -> None:
         """Note that a request has begun to come."""
@@ -64,8 +70,8 @@ class Guest(web.RequestHandler):
 
     def leave(self) -> None:
         """End the connection at once, whatever is under way."""
-        if self.transport is not None:
-            self.transport.abort()
+        if isinstance(self._wire, asyncio.Transport):
+            self._wire.abort()
         elif self.welcome is not None:
             self.welcome.cancel()
 

@@ -26,7 +26,8 @@ from bridge.rules.inbound import Request
 logger = logging.getLogger(__name__)
 
 BODY_S = 10.0  # aiohttp alone would wait for a slow body for ever
-HANDSHAKE_S = 10.0  # asyncio's own default is a minute
+HANDSHAKE_S = 5.0  # TLS; asyncio's own default is a minute
+GOODBYE_S = 1.0  # for the other side's last word in TLS, of which nothing depends; asyncio's own default is 30 s
 SHUTDOWN_S = 1.0  # of the 5 s in which the program has to end; aiohttp takes it twice for an answer that hangs
 FRESH_S = 1.0  # how long after its connection a caller's first request is sure to come, where it is let in just before the end
 
@@ -129,7 +130,8 @@ class Inlet:
         """Give a connection its protocol, which from then on carries it; before, agree on TLS if need be."""
         arrived, tls = False, None if self._tls is None else self._tls()
         try:
-            await self._loop.connect_accepted_socket(lambda: guest, accepted, ssl=tls, ssl_handshake_timeout=None if tls is None else HANDSHAKE_S)
+            bounds = {} if tls is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+            await self._loop.connect_accepted_socket(lambda: guest, accepted, ssl=tls, **bounds)
             arrived = True
         except OSError as exc:  # as by a caller who speaks no TLS, or another one: nothing that a person here could mend
             logger.debug("no connection address=%s reason=%r", guest.peer, str(exc))
@@ -193,7 +195,6 @@ class Inlet:
         except TimeoutError as exc:
             raise HookError(408, f"the body did not come within {BODY_S:g} s") from exc
         return bytes(body)
-
 
     def _hint(self, peer: str, headers: Mapping[str, tuple[str, ...]]) -> None:
         """Tell once of what may be a proxy that nobody named: all its callers would be locked out for each other's mistakes."""

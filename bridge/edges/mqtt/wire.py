@@ -5,6 +5,7 @@ import math
 import socket
 import ssl
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -131,13 +132,26 @@ def publish_properties(protocol: int, command: Command, expires_s: float | None,
     """
     if protocol != MQTT_5 or (expires_s is None and not command.hop and answer is None):
         return None
+    expiry_s = None if expires_s is None else max(1, math.ceil(expires_s))
+    if answer is None:
+        return _plain_properties(expiry_s, command.hop)
+    properties = _properties(expiry_s, command.hop)
+    properties.ResponseTopic, properties.CorrelationData = answer[0], answer[1].encode()
+    return properties
+
+
+@lru_cache(maxsize=256)  # hooks have few: a default `expires`, and a way that few requests have come
+def _plain_properties(expiry_s: int | None, hop: str) -> Properties:
+    """Return them made once: paho takes as long for them as for the rest of a publish, and only reads them."""
+    return _properties(expiry_s, hop)
+
+
+def _properties(expiry_s: int | None, hop: str) -> Properties:
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if expires_s is not None:
-        properties.MessageExpiryInterval = max(1, math.ceil(expires_s))
-    if command.hop:
-        properties.UserProperty = (HOP, command.hop)
-    if answer is not None:
-        properties.ResponseTopic, properties.CorrelationData = answer[0], answer[1].encode()
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    if hop:
+        properties.UserProperty = (HOP, hop)
     return properties
 
 
