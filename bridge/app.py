@@ -407,8 +407,14 @@ def _stopped_by_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     # Sent when a terminal closes, and by who hopes for the config to be read again: neither is a reason to end.
-    loop.add_signal_handler(signal.SIGHUP, logger.warning, "SIGHUP: the config is read at the start only: restart the program to have it read again")
+    loop.add_signal_handler(signal.SIGHUP, _not_reloaded)
     return stop
+
+
+def _not_reloaded() -> None:
+    systemd.reloading()  # who waits for the answer must not wait for ever
+    logger.warning("SIGHUP: the config is read at the start only: restart the program to have it read again")
+    systemd.notify("READY=1")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -24,6 +24,8 @@ COMMANDS = {
     "pause": "bridge.cli.resume:pause",
     "resume": "bridge.cli.resume",
     "secret": "bridge.cli.secret",
+    "install-service": "bridge.cli.install",
+    "uninstall-service": "bridge.cli.install:uninstall",
     "version": "bridge.cli.version",
 }
 

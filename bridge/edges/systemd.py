@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 
 
 def notify(*lines: str) -> None:
@@ -16,6 +17,11 @@ def notify(*lines: str) -> None:
             link.sendto("\n".join(lines).encode("utf-8", "replace"), address)
     except OSError:
         return  # a manager that went away, or is too busy to listen, must not hold us up
+
+
+def reloading() -> None:
+    """Tell that the config is being read again, until the next READY=1 (systemd.service(5), Type=notify-reload)."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def watchdog_s() -> float | None:
