@@ -3,19 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from bridge.config.load import Loaded, find, load
+from bridge.config.load import SYSTEM_CONFIG, Loaded, find, load
 from bridge.config.settings import state_directory
 
 CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
 IO_EXIT = 74  # sysexits.h EX_IOERR
 
 SYSTEM_STATE = Path("/var/lib/mqtthook")
+SYSTEM_CREDENTIALS = SYSTEM_CONFIG.parent / "credentials"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,15 +34,34 @@ def json_option(function: Function) -> Function:
 
 def loaded(config: str | None, *, with_secrets: bool = True) -> Loaded:
     """Return the settings, the secrets that they refer to only where they are needed; raise ConfigError."""
-    return load(find(config, os.environ), os.environ, with_secrets=with_secrets)
+    path = find(config, os.environ)
+    return load(path, _environment(path), with_secrets=with_secrets)
+
+
+def _environment(path: Path) -> Mapping[str, str]:
+    """Return the environment; for the service's config with the service's credentials, where the user may read them."""
+    if path == SYSTEM_CONFIG and "CREDENTIALS_DIRECTORY" not in os.environ and os.access(SYSTEM_CREDENTIALS, os.R_OK | os.X_OK):
+        return os.environ | {"CREDENTIALS_DIRECTORY": str(SYSTEM_CREDENTIALS)}
+    return os.environ
 
 
 def state() -> Path:
     """Return where the outbox is: systemd's state directory; else here, or where the service keeps it if only that is there."""
     here = state_directory(os.environ)
-    if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and (SYSTEM_STATE / "outbox.db").exists():
+    if "STATE_DIRECTORY" not in os.environ and not (here / "outbox.db").exists() and _may_be_there(SYSTEM_STATE / "outbox.db"):
         return SYSTEM_STATE
     return here
+
+
+def _may_be_there(path: Path) -> bool:
+    """Return True if there is such a file, or if this user may not know: who goes on there is told to try with sudo."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def stale_since(found: Loaded, started_at: float) -> str | None:

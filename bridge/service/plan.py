@@ -255,11 +255,11 @@ def uninstalled(found: Found, *, purge: bool) -> Iterator[Step]:
         yield Step(f"{name} is stopped, and not started at boot", None if is_so else Systemctl(("disable", *now, name)))
     for name in (SERVICE, SOCKET) if there else (SERVICE,):
         yield _removed(found, UNITS / name, "unit")
-    if (entry := found.entries.get(COMMAND)) is not None and entry.kind == "link" and entry.text is not None and Path(entry.text).name == COMMAND.name:
-        yield _removed(found, COMMAND, "command")
     if there and not found.offline:
         yield Step("systemd has read its units", Systemctl(("daemon-reload",)))
     if purge:
+        if (entry := found.entries.get(COMMAND)) is not None and entry.text is not None and Path(entry.text).name == COMMAND.name:
+            yield _removed(found, COMMAND, "command")
         for path in (DROP_INS, CONFIG.parent, STATE, PRIVATE_STATE):
             yield _removed(found, path, "all of")
         yield Step(f"no user {USER}", RemoveUser() if found.user else None)
