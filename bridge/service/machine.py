@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Literal
 
 import bridge
 from bridge.errors import BridgeError
@@ -133,8 +134,9 @@ class Machine:
             text = place.read_text(encoding="utf-8", errors="replace") if path.parent == UNITS and place.is_file() else None
         except OSError:
             return None
-        owners, groups = (self._ids(base) for base in ("passwd", "group"))
-        return Entry(kind="file" if stat.S_ISREG(found.st_mode) else "directory", owner=_name(found.st_uid, owners), group=_name(found.st_gid, groups), mode=stat.S_IMODE(found.st_mode), text=text)
+        user, group = (self._ids(base) for base in ("passwd", "group"))
+        kind: Literal["file", "directory"] = "file" if stat.S_ISREG(found.st_mode) else "directory"
+        return Entry(kind=kind, owner=_name(found.st_uid, user), group=_name(found.st_gid, group), mode=stat.S_IMODE(found.st_mode), text=text)
 
     def _ids(self, base: str) -> int | None:
         """Return the number of our user ("passwd") or group ("group"), None if there is none."""

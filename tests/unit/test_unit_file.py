@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,38 +16,11 @@ from bridge.config.load import SYSTEM_CONFIG
 from bridge.rules.units import seconds
 from bridge.service.plan import CONFIG, PLACE, STATE, USER
 from bridge.service.unit import OLDEST, suited
+from tests.rig.unit_file import DIRECTIVE, UNIT, directives
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "systemd" / "mqtthook.service"
 
-DIRECTIVE = re.compile(r"(?:#(\d{3}) )?([A-Z][A-Za-z0-9]+)=(.*)")
 ANALYZE = shutil.which("systemd-analyze")
-
-
-@dataclass(frozen=True)
-class Directive:
-    """One line of a unit; `reason` is the comment right above it, `since` the systemd from which on it counts, None for all."""
-
-    since: int | None
-    section: str
-    name: str
-    value: str
-    reason: str | None
-
-
-def directives(text: str) -> list[Directive]:
-    found: list[Directive] = []
-    section, above = "", ""
-    for line in text.splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif (directive := DIRECTIVE.fullmatch(line)) is not None:
-            comment = above.removeprefix("#").strip() if above.startswith("#") else ""
-            is_reason = bool(comment) and DIRECTIVE.fullmatch(comment) is None
-            since = None if directive[1] is None else int(directive[1])
-            found.append(Directive(since, section, directive[2], directive[3], comment if is_reason else None))
-        above = line
-    return found
 
 
 def value(name: str, *, systemd: int = OLDEST) -> str:
