@@ -68,13 +68,14 @@ def this_program(root: Path | None) -> Program:
     inside = tuple(_inside(place, root) for place in places)
     if not command.exists():
         return Program(command=None, places=inside)
-    closed = next((place for path in (command, python.resolve(), Path(os.__file__).resolve()) for place in _closed(path)), None)
+    closed = next((_inside(place, root) for path in (command, python.resolve(), Path(os.__file__).resolve()) for place in _closed(path, root)), None)
     return Program(command=_inside(command, root), places=inside, closed=closed)
 
 
-def _closed(path: Path) -> Iterator[Path]:
-    """Yield what not everybody may read or enter, from the root down."""
-    for place in (*reversed(path.parents), path):
+def _closed(path: Path, root: Path | None) -> Iterator[Path]:
+    """Yield what not everybody may read or enter, from the root down; what leads to an image counts for nothing in it."""
+    parts = (*reversed(path.parents), path)
+    for place in parts[parts.index(root) if root in parts else 0 :]:
         needed = 0o001 if place.is_dir() else 0o004
         if not place.stat().st_mode & needed:
             yield place
