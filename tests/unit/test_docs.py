@@ -280,5 +280,5 @@ def test_a_sentence_that_troubleshooting_quotes_is_one_that_is_said(quoted: str)
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220}  # a section with a device for each key of the language
+    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "operations.md": 140}  # a section with a device for each key of the language; a row for each command
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)
