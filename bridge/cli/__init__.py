@@ -30,6 +30,8 @@ COMMANDS = {
     "secret": "bridge.cli.secret",
     "sign": "bridge.cli.sign",
     "verify": "bridge.cli.verify",
+    "install-service": "bridge.cli.install",
+    "uninstall-service": "bridge.cli.install:uninstall",
     "version": "bridge.cli.version",
 }
 

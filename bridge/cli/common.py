@@ -3,14 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from bridge.config.load import Loaded, find, load
+from bridge.config.load import SYSTEM_CONFIG, Loaded, find, load
 from bridge.config.settings import Settings, state_directory
 from bridge.errors import ConfigError
 
@@ -18,6 +18,7 @@ CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
 IO_EXIT = 74  # sysexits.h EX_IOERR
 
 SYSTEM_STATE = Path("/var/lib/mqtthook")
+SYSTEM_CREDENTIALS = SYSTEM_CONFIG.parent / "credentials"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,7 +36,15 @@ def json_option(function: Function) -> Function:
 
 def loaded(config: str | None, *, with_secrets: bool = True) -> Loaded:
     """Return the settings, the secrets that they refer to only where they are needed; raise ConfigError."""
-    return load(find(config, os.environ), os.environ, with_secrets=with_secrets)
+    path = find(config, os.environ)
+    return load(path, _environment(path), with_secrets=with_secrets)
+
+
+def _environment(path: Path) -> Mapping[str, str]:
+    """Return the environment; for the service's config with the service's credentials, where the user may read them."""
+    if path == SYSTEM_CONFIG and "CREDENTIALS_DIRECTORY" not in os.environ and os.access(SYSTEM_CREDENTIALS, os.R_OK | os.X_OK):
+        return os.environ | {"CREDENTIALS_DIRECTORY": str(SYSTEM_CREDENTIALS)}
+    return os.environ
 
 
 def state() -> Path:

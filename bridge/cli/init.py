@@ -170,4 +170,4 @@ def _next_lines(answers: Answers, where: str) -> Iterator[str]:
     }
     yield from ("", title("next"))
     yield from (f"  {what:21}mqtthook {step}{where}" for what, step in steps.items())
-    yield f"  {'as a service':21}docs/install.md; there the secrets become credentials"
+    yield f"  {'as a service':21}docs/install.md"

@@ -142,6 +142,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise ConfigError([f"{path}: there is no such file; `mqtthook init` writes a first one, or name another with --config"]) from exc
+    except PermissionError as exc:
+        raise ConfigError([f"{path}: this user can't read the file; try with sudo"]) from exc
     except OSError as exc:
         raise ConfigError([f"{path}: the file can't be read: {exc.strerror}"]) from exc
     if len(data) > MAX_FILE:

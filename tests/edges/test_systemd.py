@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bridge.edges.systemd import notify, watchdog_s
+from bridge.edges.systemd import notify, reloading, watchdog_s
 from tests.rig.activation import handing_over
 
 
@@ -37,6 +38,14 @@ def test_the_manager_is_told(manager: socket.socket) -> None:
     notify("STATUS=the broker is away: Küche", "WATCHDOG=1")
     assert manager.recv(1000) == b"READY=1"
     assert manager.recv(1000) == "STATUS=the broker is away: Küche\nWATCHDOG=1".encode()
+
+
+def test_it_is_told_when_the_config_is_read_again(manager: socket.socket) -> None:
+    before = time.monotonic_ns() // 1000
+    reloading()
+    word, _, at = manager.recv(1000).decode().partition("\nMONOTONIC_USEC=")
+    assert word == "RELOADING=1"
+    assert before <= int(at) <= time.monotonic_ns() // 1000
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

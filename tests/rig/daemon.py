@@ -44,6 +44,7 @@ listen = "127.0.0.1:{self.admin_port}"
         )
         self.config.chmod(0o600)
         self.process: subprocess.Popen[bytes] | None = None
+        self.program = COMMAND
         self.environment = {name: value for name, value in os.environ.items() if name not in OF_THE_TERMINAL} | {"STATE_DIRECTORY": str(directory), "PYTHONPATH": str(ROOT)}
 
     @property
@@ -54,7 +55,7 @@ listen = "127.0.0.1:{self.admin_port}"
     def launch(self, **environment: str) -> Self:
         """Start it without waiting for anything."""
         with (self.directory / "daemon.log").open("ab") as log:
-            self.process = subprocess.Popen([*COMMAND, "run", "--config", str(self.config)], stdout=log, stderr=log, cwd=self.directory, env=self.environment | environment)
+            self.process = subprocess.Popen([*self.program, "run", "--config", str(self.config)], stdout=log, stderr=log, cwd=self.directory, env=self.environment | environment)
         return self
 
     def start(self, **environment: str) -> Self:

@@ -8,7 +8,7 @@ import pytest
 BRIDGE = Path(__file__).parents[2] / "bridge"
 
 # From the ground up; a module may import from its own floor and those below.
-FLOORS = (("errors", "model", "__init__"), ("rules",), ("log", "tls", "outbox"), ("edges", "watch"), ("admin",), ("config",), ("app",), ("demo",), ("cli",), ("__main__",))
+FLOORS = (("errors", "model", "__init__"), ("rules",), ("log", "tls", "outbox"), ("edges", "watch"), ("admin",), ("config",), ("app",), ("demo", "service"), ("cli",), ("__main__",))
 
 IMPURE = {"asyncio", "time", "random", "os", "socket", "logging", "threading", "sqlite3", "pathlib", "secrets", "subprocess"}
 

@@ -8,7 +8,8 @@ import pytest
 
 from bridge.app.listeners import ADMIN_SOCKET
 from bridge.edges.http_settings import HttpSettings
-from tests.unit.test_unit_file import ANALYZE, ROOT, UNIT, directives, without_reason
+from tests.rig.unit_file import UNIT, directives
+from tests.unit.test_unit_file import ANALYZE, ROOT, without_reason
 
 SOCKET = ROOT / "systemd" / "mqtthook.socket"
 

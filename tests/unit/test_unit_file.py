@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,40 +14,19 @@ from bridge.cli import main
 from bridge.cli.common import CONFIG_EXIT, SYSTEM_STATE
 from bridge.config.load import SYSTEM_CONFIG
 from bridge.rules.units import seconds
+from bridge.service.plan import CONFIG, PLACE, STATE, USER
+from bridge.service.unit import OLDEST, suited
+from tests.rig.unit_file import DIRECTIVE, UNIT, directives
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "systemd" / "mqtthook.service"
 
-DIRECTIVE = re.compile(r"([A-Z][A-Za-z0-9]+)=(.*)")
 ANALYZE = shutil.which("systemd-analyze")
 
 
-@dataclass(frozen=True)
-class Directive:
-    """One line of a unit; `reason` is the comment right above it."""
-
-    section: str
-    name: str
-    value: str
-    reason: str | None
-
-
-def directives(text: str) -> list[Directive]:
-    found: list[Directive] = []
-    section, above = "", ""
-    for line in text.splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif (directive := DIRECTIVE.fullmatch(line)) is not None:
-            comment = above.removeprefix("#").strip() if above.startswith("#") else ""
-            is_reason = bool(comment) and DIRECTIVE.fullmatch(comment) is None
-            found.append(Directive(section, directive[1], directive[2], comment if is_reason else None))
-        above = line
-    return found
-
-
-def value(name: str) -> str:
-    return " ".join(directive.value for directive in directives(UNIT.read_text()) if directive.name == name)
+def value(name: str, *, systemd: int = OLDEST) -> str:
+    """Return what a directive comes to: the last that counts for that systemd, of a list its lines together."""
+    found = [directive.value for directive in directives(UNIT.read_text()) if directive.name == name and (directive.since or 0) <= systemd]
+    return " ".join(found) if name == "SystemCallFilter" else found[-1] if found else ""
 
 
 def without_reason(text: str) -> list[str]:
@@ -81,24 +59,40 @@ def test_it_starts_a_command_that_exists_from_where_the_install_page_puts_it() -
     program, *arguments = value("ExecStart").split()
     page = (ROOT / "docs" / "install.md").read_text()
     assert f"python3 -m venv {Path(program).parents[1]}\n" in page
+    assert str(Path(program).parents[1]) == PLACE
     name, *options = arguments
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.make_context(name, options).params == {"config": str(SYSTEM_CONFIG)}
 
 
+def test_a_reload_is_a_signal_whoever_sends_it() -> None:
+    assert (value("Type"), value("ExecReload")) == ("notify", "/bin/kill -HUP $MAINPID")
+    assert (value("Type", systemd=252), value("ExecReload", systemd=252)) == ("notify", "/bin/kill -HUP $MAINPID")
+    assert (value("Type", systemd=253), value("ExecReload", systemd=253)) == ("notify-reload", "")
+
+
+def test_it_comes_again_later_each_time_where_systemd_can() -> None:
+    assert seconds(value("RestartSec")) >= 5
+    assert not value("RestartSteps", systemd=253)
+    assert int(value("RestartSteps", systemd=254)) > 1
+    assert value("RestartMaxDelaySec", systemd=254) == "1min", "it is never forgotten by itself: https://github.com/systemd/systemd/issues/43813"
+    assert value("StartLimitIntervalSec") == "0"
+
+
 def test_systemd_is_told_what_the_program_does() -> None:
-    assert value("Type") == "notify"
     assert seconds(value("WatchdogSec")) >= 3 * WATCH_EVERY_S
     assert value("Restart") == "on-failure"
     assert value("RestartPreventExitStatus") == str(CONFIG_EXIT)
     assert SYSTEM_STATE.name == value("StateDirectory")
     assert SYSTEM_CONFIG.parent.name == value("ConfigurationDirectory")
+    assert (CONFIG, STATE) == (SYSTEM_CONFIG, SYSTEM_STATE)
+    assert value("User") == value("Group") == USER
 
 
 def test_it_waits_for_neither_broker_nor_network() -> None:
     assert not value("Wants") + value("Requires") + value("BindsTo")
-    assert "network-online.target" not in value("After")
+    assert not {"network-online.target", "time-sync.target"} & set(value("After").split())
 
 
 def test_it_brings_no_secret_and_shows_how_one_is_brought() -> None:
@@ -107,11 +101,15 @@ def test_it_brings_no_secret_and_shows_how_one_is_brought() -> None:
     assert re.search(r"^# +LoadCredential=\S+:/etc/mqtthook/credentials/\S+$", UNIT.read_text(), re.MULTILINE)
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
+@pytest.fixture(params=["as it stands", "as this systemd knows it"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Give the unit with a program that is there: systemd looks for it."""
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace(value("ExecStart").split()[0], sys.executable))
+    if request.param == "as it stands":
+        unit.write_text(UNIT.read_text().replace(value("ExecStart").split()[0], sys.executable))
+    else:
+        version = int(re.findall(r"\d+", analyze("--version").stdout)[0])
+        unit.write_text(suited(UNIT.read_text(), systemd=version, program=sys.executable, credentials=["motion"]))
     return unit
 
 
@@ -119,7 +117,7 @@ def installed(tmp_path: Path) -> Path:
 def test_systemd_finds_nothing_wrong_with_it(installed: Path) -> None:
     found = analyze("verify", str(installed))
     assert found.returncode == 0, found.stderr
-    assert UNIT.name not in found.stderr
+    assert "mqtthook" not in found.stderr
 
 
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")

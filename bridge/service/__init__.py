@@ -1,0 +1,1 @@
+"""mqtthook as a service of systemd: what has to be so on a machine, and how it comes to be."""
