@@ -8,13 +8,13 @@ import asyncio
 import json
 import logging
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bridge import __version__
 from bridge.admin.api import Watched
+from bridge.app.clock import HouseClock
 from bridge.app.destinations import Destinations, note_of, state_of
 from bridge.app.listeners import Listeners
 from bridge.app.teller import WATCH_EVERY_S, Teller
@@ -26,7 +26,7 @@ from bridge.edges.outlet import Outlet
 from bridge.errors import RenderError
 from bridge.model import Event, Lane, Letter, Message
 from bridge.outbox.commands import Commands
-from bridge.outbox.courier import Clock, Courier
+from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
 
-CLOCK = Clock(monotonic=time.monotonic, wall=time.time, chance=random.random)
 
 
 class Bridge:
@@ -59,23 +58,40 @@ class Bridge:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
         self._subscribed_before = self._former_filters()
-        self._started_at = CLOCK.wall()
-        self.outbox = Outbox(store, settings.store, monotonic=CLOCK.monotonic, wall=CLOCK.wall)
+        self._started_at = time.time()
+        self._house_clock = HouseClock(store.latest_instant())
+        clock = self._clock = self._house_clock.clock
+        self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=CLOCK, new_id=_new_event_id)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
-        self._replies = ReplyIntake(self.outbox, self._routes, wall=CLOCK.wall)
+        self._replies = ReplyIntake(self.outbox, self._routes, wall=clock.wall)
         self._messages = MessageIntake(
-            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=_new_event_id, is_pressed=lambda: self._broker.pressed, hear=self._devices.hear
+            self.outbox,
+            self._gatekeeper,
+            self._routes,
+            storms=self._storms,
+            new_id=_new_event_id,
+            is_pressed=lambda: self._broker.pressed,
+            hear=self._devices.hear,
+            wall=clock.wall,
         )
-        self._requests = RequestIntake(self.outbox, self._hooks, self._devices, clock=CLOCK, new_id=_new_command_id, is_connected=lambda: self._broker.connected)
+        self._requests = RequestIntake(
+            self.outbox,
+            self._hooks,
+            self._devices,
+            clock=clock,
+            new_id=_new_command_id,
+            is_connected=lambda: self._broker.connected,
+            is_clock_set=self._house_clock.is_set,
+        )
         self.outbox.keep_latest(_latest(self._routes))
         self._broker = Broker(settings.mqtt, _wanted(self._routes, self._hooks), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
-        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=CLOCK, event_of=self._event_of)
+        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
-        self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=CLOCK).courier()
+        self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
         self._listeners = Listeners(self._requests, self._watched(reload), control)
-        self._teller = Teller(self.outbox, self._broker, self.figures, clock=CLOCK, new_id=_new_event_id)
+        self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None
@@ -86,6 +102,7 @@ class Bridge:
             self._tasks = tasks
             writer = tasks.create_task(self.outbox.run(), name="outbox")
             commands = tasks.create_task(self._commands.run(), name="courier mqtt")
+            self._destinations.allow(ready=self._house_clock.is_set())
             self._destinations.start(tasks)
             await self._listeners.open(self._settings)
             session = tasks.create_task(self._broker.run(), name="broker")
@@ -94,6 +111,7 @@ class Bridge:
                 tasks.create_task(self._clear_away(), name="clear away"),
                 tasks.create_task(self._teller.run(lambda: self._settings), name="alerts"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
+                tasks.create_task(self._house_clock.run(lambda: self._destinations.allow(ready=True)), name="clock"),
             ]
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
             ready()
@@ -227,7 +245,7 @@ class Bridge:
         route = self._routes.named(letter.mapping)
         if route is None:
             raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        return event_for(letter.content, route, letter.destination, id=letter.id, wall=CLOCK.wall())
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
 
     # --- what happens ---
 
@@ -284,7 +302,7 @@ def _new_command_id() -> str:
 
 
 def _new_id(kind: str) -> str:
-    return f"{kind}_{ulid(CLOCK.wall(), os.urandom(RANDOM_BYTES))}"
+    return f"{kind}_{ulid(time.time(), os.urandom(RANDOM_BYTES))}"
 
 
 def _latest(routes: Routes) -> list[str]:

@@ -73,6 +73,11 @@ class Destinations:
                 self.couriers[name].adopt(**self._way(destination)._asdict())
         return ending
 
+    def allow(self, *, ready: bool) -> None:
+        """Hold everything back while nothing can be sent as it should be."""
+        for courier in self.couriers.values():
+            courier.allow(ready=ready)
+
     async def stop(self) -> None:
         """Start nothing more, and return when what is in flight has come back, or has had its time."""
         for courier in self.couriers.values():
@@ -106,11 +111,11 @@ class Destinations:
 
         async def send(letter: Letter) -> Reply:
             event = self._event_of(letter)
-            signed = sign(destination.signing, keys, id=letter.id, now=self._clock.wall(), body=event.body)
+            signed = sign(destination.signing, keys, id=letter.id, now=self._clock.date(), body=event.body)
             return await channel.send(event, signed)
 
         def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
-            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=now, u=u)
+            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u)
 
         span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S
         return _Way(send, judged, Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker, span_s=span_s))

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bridge import __version__
-from bridge.app.bridge import CLOCK, Bridge
+from bridge.app.bridge import Bridge
 from bridge.app.config import RunningConfig, Source
 from bridge.config.settings import Settings
 from bridge.edges import systemd
@@ -24,7 +25,7 @@ async def run(settings: Settings, state: Path, *, source: Source | None = None, 
     *source* is where the config is read anew, None if that can't be. Raises
     AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
     """
-    config = RunningConfig(settings, source, wall=CLOCK.wall)
+    config = RunningConfig(settings, source, wall=time.time)
     stop = stop or _told_by_signals(config)
     watching = asyncio.create_task(config.watch(), name="config file")
     try:

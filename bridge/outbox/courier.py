@@ -26,10 +26,15 @@ DRAIN_S = 3.0  # how long what is in flight may take when the program ends; the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """Where time and chance come from: monotonic seconds, unix seconds, and a number in [0, 1)."""
+    """Where time and chance come from: monotonic seconds, unix seconds, and a number in [0, 1).
+
+    `wall` goes on steadily for as long as the program runs: what is late, due or old is told by it. `date` is what the
+    machine's clock says now, wherever that has jumped to: signatures bear it.
+    """
 
     monotonic: Callable[[], float]
     wall: Callable[[], float]
+    date: Callable[[], float]
     chance: Callable[[], float]
 
 

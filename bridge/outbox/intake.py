@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 UNSAVED_QOS_0 = 10_000  # messages that no broker keeps for us, held in memory while the outbox is full
 ANSWER_S = 8.0  # a little more than a broker gets to confirm a publish
 BUSY_S = 5  # when a caller may try a full outbox again
+UNSET_S = 30  # when it may try again where the clock is not set: a Pi has the time within a minute
 
 
 @dataclass(slots=True)
@@ -47,14 +48,23 @@ class MessageIntake:
     """Takes in what the broker sends."""
 
     def __init__(
-        self, outbox: Outbox, gatekeeper: Gatekeeper, routes: Routes, *, storms: Storms, new_id: Callable[[], str], is_pressed: Callable[[], bool], hear: Callable[[Message], bool]
+        self,
+        outbox: Outbox,
+        gatekeeper: Gatekeeper,
+        routes: Routes,
+        *,
+        storms: Storms,
+        new_id: Callable[[], str],
+        is_pressed: Callable[[], bool],
+        hear: Callable[[Message], bool],
+        wall: Callable[[], float],
     ) -> None:
         """Prepare it; *is_pressed* tells when the broker has given us so much unacknowledged that it may soon give no more.
 
         *hear* is what listens to devices for the hooks; it tells if it wanted the message.
         """
         self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
-        self._new_id, self._is_pressed, self._hear = new_id, is_pressed, hear
+        self._new_id, self._is_pressed, self._hear, self._wall = new_id, is_pressed, hear, wall
         self.counters = Counters()
 
     def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
@@ -84,7 +94,7 @@ class MessageIntake:
             self._end(route, fates[0].result or Result.FILTERED)
             self._tell_end(route, message, fates[0], loops=found is not None and found.loops)
             return
-        letters = [letter_of(fate, created_at=message.received_at, origin=mark) for fate in fates]
+        letters = [letter_of(fate, created_at=self._wall(), origin=mark) for fate in fates]
         if found is None:
             self._outbox.put(letters, receipt)
         else:
@@ -120,9 +130,19 @@ class MessageIntake:
 class RequestIntake:
     """Takes in what is posted to the hooks."""
 
-    def __init__(self, outbox: Outbox, hooks: Hooks, devices: Devices, *, clock: Clock, new_id: Callable[[], str], is_connected: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        hooks: Hooks,
+        devices: Devices,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        is_connected: Callable[[], bool],
+        is_clock_set: Callable[[], bool],
+    ) -> None:
         self._outbox, self.hooks, self._devices, self._clock, self._new_id = outbox, hooks, devices, clock, new_id
-        self._is_connected = is_connected
+        self._is_connected, self._is_clock_set = is_connected, is_clock_set
         self.counters = Counters()
         self._door = Door(clock.monotonic)
 
@@ -144,7 +164,9 @@ class RequestIntake:
                 return greeting
             if method not in hook.rule.methods:
                 return problem(405, f"this hook takes {', '.join(hook.rule.methods)}", headers={"Allow": ", ".join(hook.rule.methods)})
-            evidence = evidence_of(hook, method, request, now=self._clock.wall())
+            if hook.signs_a_time and not self._is_clock_set():
+                raise HookError(503, "the clock of this machine is not set yet; try again later", retry_after_s=UNSET_S)
+            evidence = evidence_of(hook, method, request, now=self._clock.date())
             sender_id = verify(evidence)
         except SignatureError as exc:
             self._door.wrong(hook.name, request.client, str(exc))

@@ -142,6 +142,12 @@ class Store:
         """Return the highest number that a letter here has, 0 if there is none."""
         return int(self._one("SELECT coalesce(max(seq), 0) FROM letter"))
 
+    def latest_instant(self) -> float:
+        """Return the latest instant at which something came or was tried that is still here, 0 if there is none."""
+        letter = "SELECT max(created_at) FROM (SELECT created_at FROM letter ORDER BY seq DESC LIMIT 1)"
+        attempt = "SELECT max(at) FROM (SELECT at FROM attempt ORDER BY rowid DESC LIMIT 1)"
+        return max(float(self._one(query) or 0.0) for query in (letter, attempt, "SELECT max(at) FROM seen"))
+
     def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int) -> list[Letter]:
         """Return what waits for a destination with one priority past number *after*, in order."""
         where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"

@@ -22,7 +22,7 @@ from bridge.rules.markup import strict_xml
 from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.publishes import Publish, Qos
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
-from bridge.rules.signing import Evidence, Verification, Verify, keys
+from bridge.rules.signing import SCHEMES, Evidence, Verification, Verify, keys
 from bridge.rules.structures import Structure
 from bridge.rules.topics import Filter, FilterTree, level_problem
 from bridge.rules.units import Allowance, Duration, Secrets, Slice, one_or_more
@@ -157,6 +157,11 @@ class Hook:
     rule: Inbound
     pattern: Filter
     keys: tuple[bytes, ...]
+
+    @property
+    def signs_a_time(self) -> bool:
+        """Return True if its sender signs the time, which has to be about now; False if not."""
+        return "tolerance" in SCHEMES[self.rule.verify.scheme].options
 
     @property
     def verify(self) -> Verification:

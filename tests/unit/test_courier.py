@@ -155,7 +155,7 @@ class House:
         stored = {one.seq: replace(one, created_at=self.wall()) for one in backlog or []}
         counts = {"hall": {"in": len(stored)}} if stored else {}
         self.store.write(Changes(letters=stored, counts=counts))
-        self.clock = Clock(monotonic=lambda: now() + START_S, wall=self.wall, chance=lambda: self.chance)
+        self.clock = Clock(monotonic=lambda: now() + START_S, wall=self.wall, date=self.wall, chance=lambda: self.chance)
         self.outbox = Outbox(self.store, StoreSettings(), monotonic=self.clock.monotonic, wall=self.clock.wall)
         self.couriers: dict[str, Courier] = {}
         self.receivers: dict[str, Receiver] = {}

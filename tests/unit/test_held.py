@@ -75,12 +75,12 @@ class House:
 
     def start(self) -> None:
         self.store = Store.open(self.place / "outbox.db", max_size=64 << 20)
-        clock = Clock(monotonic=lambda: self.time_s, wall=lambda: self.time_s + 1e9, chance=lambda: 0.0)
+        clock = Clock(monotonic=lambda: self.time_s, wall=lambda: self.time_s + 1e9, date=lambda: self.time_s + 1e9, chance=lambda: 0.0)
         self.outbox = Outbox(self.store, StoreSettings(), monotonic=clock.monotonic, wall=clock.wall)
         routes = Routes([route(mapping(topic="door/+", **self.keys))])
         self.gatekeeper = Gatekeeper(self.outbox, routes, clock=clock, new_id=self._new_id)
         storms = Storms(self.gatekeeper.now)
-        self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10, hear=lambda _: False)
+        self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10, hear=lambda _: False, wall=clock.wall)
         self.outbox.keep_latest([NAME] if self.keys.get("keep") == "latest" else [])
         self.desk = Desk()
         if self.outbox.register(Lane.WEBHOOK, NAME, self.desk):
