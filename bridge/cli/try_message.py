@@ -12,7 +12,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
-from bridge.cli.given import data, file_data, new_event_id
+from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_event_id
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
@@ -40,10 +40,11 @@ LIVE = "live"
 @click.option("--state", "given_state", is_flag=False, flag_value=LIVE, metavar="[JSON]", help="With what the gates remember now, or what an earlier try printed as `state`.")
 @click.option("--hook", help="Try a hook instead: its name.")
 @click.option("--body", default="", metavar="FILE", help="What is posted to it: a file, - for standard input, or the text itself.")
+@click.option("--header", "headers", multiple=True, callback=headers_given, metavar="'NAME: VALUE'", help="A header that comes along; may be given again.")
 @click.option("--send", is_flag=True, help="Really send the requests, once each, without the outbox.")
 @json_option
 @config_option
-def command(config: str | None, as_json: bool, hook: str | None, body: str, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
+def command(config: str | None, as_json: bool, hook: str | None, body: str, headers: Headers, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
     """Show what would become of a message, or of a request to a hook. Nothing is sent without --send.
 
     \b
@@ -52,11 +53,12 @@ def command(config: str | None, as_json: bool, hook: str | None, body: str, send
       mqtthook try --topic zigbee2mqtt/hall/motion --payload '{"occupancy": true}' --state
       mqtthook listen --count 1 --json | mqtthook try --message -
       mqtthook try --hook hall-light --body '{"state": "on"}'
+      mqtthook try --hook release --body push.json --header 'X-GitHub-Event: push'
     """
     if sum(given is not None for given in (more["topic"], more["message"], hook)) != 1:
         raise click.UsageError("give one of --topic, --message and --hook")
     settings = loaded(config).settings
-    tried = _tried_hook(settings, hook, _body(body)) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
+    tried = _tried_hook(settings, hook, _body(body), headers) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
     if as_json:
         print_json(tried)
     else:
@@ -164,22 +166,23 @@ async def _sent(event: Event, signed: Headers, destination: Destination) -> Repl
         return await outlet.channel(destination).send(event, signed)
 
 
-def _tried_hook(settings: Settings, name: str, body: bytes) -> dict[str, Any]:
+def _tried_hook(settings: Settings, name: str, body: bytes, headers: Headers) -> dict[str, Any]:
     hook = next((hook for hook in settings.hooks().all if hook.name == name), None)
     if hook is None:
         raise click.UsageError(f"there is no hook {name!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
     entry: dict[str, Any] = {"mapping": name, "takes": True, "path": f"/{hook.pattern.text}", "verify": hook.verify.scheme}
     try:
-        entry |= _published(hook, body)
+        entry |= _published(hook, body, headers)
     except HookError as exc:
         entry |= {"reason": f"{exc.status}: {exc.detail}", "error": True}
     return {"hook": name, "mappings": [entry]}
 
 
-def _published(hook: Hook, body: bytes) -> dict[str, Any]:
+def _published(hook: Hook, body: bytes, headers: Headers) -> dict[str, Any]:
     captures = {name: name for name in hook.pattern.captures}
     path = "/" + "/".join(captures[capture] if capture else level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
-    request = Request(path=path, query="", headers={}, body=body, received_at=time.time())
+    given = {name.lower(): (value,) for name, value in ((("Content-Type", FORM),) if is_form(body) else ()) + headers}
+    request = Request(path=path, query="", headers=given, body=body, received_at=time.time())
     command = command_for(hook, names_of(hook, request, id="cmd_dry_run"), body)
     if command is None:
         return {"reason": f"`when` is false: {hook.rule.when.text if hook.rule.when else ''}"}

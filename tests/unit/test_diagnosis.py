@@ -182,6 +182,8 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
         (["verify", "--scheme", "{ scheme = "], "--scheme: expected a name, or a table"),
         (["verify", "--scheme", "slack"], "slack needs a secret"),
         (["verify", "--scheme", "slack", "--secret", "env:MQTTHOOK_NO_SUCH"], "the environment variable MQTTHOOK_NO_SUCH is not set"),
+        (["sign", "--hook", "garden", "--header", "X-GitHub-Event"], "'X-GitHub-Event': expected a header such as 'X-GitHub-Event: push'"),
+        (["sign", "--hook", "garden", "--body", "event.jsn"], "event.jsn: No such file or directory"),
         (["sign", "--hook", "mail"], "requests for verify = \"mailgun\" can't be signed with headers: the signature stands in the body"),
         (["sign", "--scheme", "discord", "--secret", "x"], "--secret: expected the seed of a private key, 64 hexadecimal digits"),
         (["sign", "--hook", "chat"], "the hook holds the public key, and discord signs with the private one: give it with --secret"),
@@ -224,6 +226,45 @@ def test_curl_is_printed_whole(config: str, tmp_path: Path) -> None:
     words = shlex.split(invoke("sign", "--config", config, "--hook", "garden", "--body", str(tmp_path / "body.json"), "--curl").stdout)
     assert (words[0], words[-1], words[words.index("--data-raw") + 1]) == ("curl", "http://127.0.0.1:8080/hooks/garden", BODY.decode())
     assert f"X-Hub-Signature-256: {github()}" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content_type", "body"),
+    [
+        (["--body", '{"state": "on"}'], "application/json", '{"state": "on"}'),
+        (["--body", "command=%2Flamp&text=on"], "application/x-www-form-urlencoded", "command=%2Flamp&text=on"),
+        (["--body", "<on/>", "--type", "text/xml"], "text/xml", "<on/>"),
+    ],
+    ids=["json", "form", "xml"],
+)
+def test_a_body_may_be_written_out_and_headers_go_along(config: str, arguments: list[str], content_type: str, body: str) -> None:
+    document = json.loads(invoke("sign", "--config", config, "--hook", "garden", *arguments, "--header", "X-GitHub-Event: push", "--json").stdout)
+    assert document["headers"]["Content-Type"] == content_type
+    assert document["headers"]["X-GitHub-Event"] == "push"
+    assert document["headers"]["X-Hub-Signature-256"] == github(body=body.encode())
+    headers = [part for name, value in document["headers"].items() for part in ("--header", f"{name}: {value}")]
+    assert invoke("verify", "--config", config, "--hook", "garden", "--body", body, *headers).exit_code == 0
+
+
+def test_a_file_may_be_called_like_a_form(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b").write_bytes(BODY)
+    assert github() in invoke("sign", "--config", config, "--hook", "garden", "--body", "a=b").stdout
+
+
+def test_a_hook_is_tried_with_the_headers_and_the_form_that_it_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("""version = 1
+[inbound.lamp]
+verify = "github"
+secret = "correct-horse-battery"
+when = "headers['x-github-event'] == 'push'"
+topic = "cmnd/lamp/POWER"
+text = "{{ body.text }}"
+""")
+    tried = ["try", "--config", str(path), "--json", "--hook", "lamp", "--body", "command=%2Flamp&text=on"]
+    assert json.loads(invoke(*tried, "--header", "X-GitHub-Event: push").stdout)["mappings"][0]["publish"]["payload"] == "on"
+    assert "`when` is false" in json.loads(invoke(*tried).stdout)["mappings"][0]["reason"]
 
 
 def test_a_private_key_is_given_by_hand() -> None:
