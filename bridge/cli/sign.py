@@ -47,7 +47,9 @@ def command(hook: str | None, scheme: str | None, secrets: tuple[str, ...], conf
             click.echo(f"{name}: {value}")
 
 
-def _signed(by: Side, *, body: str | None, headers: Headers, content_type: str | None, id: str | None, url: str | None, method: str | None, at: float | None) -> tuple[Event, Headers]:
+def _signed(
+    by: Side, *, body: str | None, headers: Headers, content_type: str | None, id: str | None, url: str | None, method: str | None, at: float | None
+) -> tuple[Event, Headers]:
     how = by.how
     if SCHEMES[how.scheme].sign is None:
         raise click.UsageError(f"requests for verify = \"{how.scheme}\" can't be signed with headers: {_UNSIGNED[how.scheme]}")

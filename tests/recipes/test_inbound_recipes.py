@@ -197,7 +197,7 @@ def typed(text: str) -> bytes:
 
 
 def bulb(heard: paho.MQTTMessage) -> tuple[str, bytes, None] | None:
-    return (heard.topic.removesuffix("/set"), heard.payload, None) if heard.topic.endswith("/set") else None
+    return (heard.topic.removesuffix("/set"), bytes(heard.payload), None) if heard.topic.endswith("/set") else None
 
 
 def test_slack_command(tmp_path: Path, broker: Mosquitto) -> None:
@@ -230,7 +230,7 @@ def test_slack_command_by_events(tmp_path: Path, broker: Mosquitto) -> None:
 
 def ratgdo(heard: paho.MQTTMessage) -> tuple[str, bytes, None] | None:
     moves = {b"open": b"opening", b"close": b"closing"}
-    return ("home/garage/ratgdo/status/door", moves[heard.payload], None) if heard.topic.endswith("/command/door") else None
+    return ("home/garage/ratgdo/status/door", moves[bytes(heard.payload)], None) if heard.topic.endswith("/command/door") else None
 
 
 def signed(body: bytes, secret: str = SECRET) -> Headers:
@@ -301,7 +301,7 @@ def test_garage_door_by_token(tmp_path: Path, broker: Mosquitto) -> None:
 # --- Home Assistant ---
 
 
-class Secrets(yaml.SafeLoader):
+class Secrets(yaml.SafeLoader):  # type: ignore[misc]
     """Home Assistant's YAML: `!secret NAME` stands for what secrets.yaml has."""
 
 
