@@ -71,7 +71,7 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
         by_hand=bool(given),
         path=_path(rule.pattern(str(hook))),
         method=rule.methods[0],
-        base=f"http://{settings.http.listen}",
+        base=f"{'http' if settings.http.tls is None else 'https'}://{settings.http.listen}",
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
-from bridge.errors import HookError
+from bridge.errors import HookError, RenderError
 from bridge.model import Event, Headers, Message, Reply
 from bridge.outbox.desk import Desk
 from bridge.outbox.memory import document_of, memory_of
@@ -29,6 +30,8 @@ from bridge.rules.signing import sign
 from bridge.rules.units import duration_text
 
 LIVE = "live"
+
+_FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is no such file, that is the mistake: nobody posts this text
 
 
 @click.command("try")
@@ -183,11 +186,21 @@ def _published(hook: Hook, body: bytes, headers: Headers) -> dict[str, Any]:
     path = "/" + "/".join(captures[capture] if capture else level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
     given = {name.lower(): (value,) for name, value in ((("Content-Type", FORM),) if is_form(body) else ()) + headers}
     request = Request(path=path, query="", headers=given, body=body, received_at=time.time())
-    command = command_for(hook, names_of(hook, request, id="cmd_dry_run"), body)
+    names = names_of(hook, request, id="cmd_dry_run")
+    command = command_for(hook, names, body)
     if command is None:
-        return {"reason": f"`when` is false: {hook.rule.when.text if hook.rule.when else ''}"}
+        return {"reason": _why_filtered(hook, names)}
     first, *then = ({"topic": one.topic, "payload": one.payload.decode("utf-8", "replace"), "qos": one.qos, "retain": one.retain} for one in (command, *command.then))
     return {"publish": first | {"expires_s": hook.rule.expires}} | ({"then": then} if then else {})
+
+
+def _why_filtered(hook: Hook, names: Mapping[str, Any]) -> str:
+    assert hook.rule.when is not None
+    try:
+        hook.rule.when.holds(names)
+    except RenderError as exc:
+        return f"`when` counts as false: {exc}"
+    return f"`when` is false: {hook.rule.when.text}"
 
 
 def _why_not(rule: Outbound, topic: str) -> str:
@@ -199,4 +212,5 @@ def _request(event: Event, signed: Headers) -> dict[str, Any]:
 
 
 def _body(text: str) -> bytes:
-    return file_data(Path(text)) if text and len(text) < 256 and Path(text).is_file() else data(text)
+    names_a_file = 0 < len(text) < 256 and (Path(text).is_file() or _FILE_NAME.fullmatch(text))
+    return file_data(Path(text)) if names_a_file else data(text)
