@@ -1,6 +1,7 @@
 """What people give to commands, read: payloads, files, instants; and what commands make anew: ids, files of their own."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,12 @@ import click
 from bridge.errors import BridgeError
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.instants import instant
+
+FORM = "application/x-www-form-urlencoded"
+
+_IS_FORM = re.compile(rb"[\w.%+\[\]-]+=")
+_IS_WRITTEN_OUT = re.compile(r"\s*[\[{<]|[\w.%+\[\]-]+=")  # no file is called so; whatever else names none is a mistake in its name
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*(.*)")
 
 
 def data(text: str) -> bytes:
@@ -28,6 +35,27 @@ def file_data(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise click.BadParameter(f"{path}: {exc.strerror}") from exc
+
+
+def body_of(text: str | None) -> bytes:
+    """Return the bytes of `--body`: a file's, those of standard input (-), or a body that is written out; without it none."""
+    if text is None:
+        return b""
+    written_out = text != "-" and _IS_WRITTEN_OUT.match(text) and not (len(text) < 256 and Path(text).is_file())  # 255 bytes is the longest name
+    return data(text) if text == "-" or written_out else file_data(Path(text))
+
+
+def is_form(body: bytes) -> bool:
+    """Return True if a body looks like a form's fields, False if like JSON or anything else."""
+    return _IS_FORM.match(body) is not None
+
+
+def headers_given(_ctx: click.Context, _param: click.Parameter, lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return name and value of each `--header`."""
+    found = [_HEADER.fullmatch(line.strip()) for line in lines]
+    if None in found:
+        raise click.BadParameter(f"{lines[found.index(None)]!r}: expected a header such as 'X-GitHub-Event: push'")
+    return tuple((header[1], header[2]) for header in found if header is not None)
 
 
 def since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -72,7 +71,7 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
         by_hand=bool(given),
         path=_path(rule.pattern(str(hook))),
         method=rule.methods[0],
-        base=f"http://{settings.http.listen}",
+        base=f"{'http' if settings.http.tls is None else 'https'}://{settings.http.listen}",
     )
 
 
@@ -84,11 +83,6 @@ def moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         return instant(value, time.time())
     except ValueError as exc:
         raise click.BadParameter(f"{exc}, or unix seconds") from exc
-
-
-def body_of(text: str | None) -> bytes:
-    """Return the bytes of `--body`: a file's, or those of standard input (-); without it none."""
-    return b"" if text is None else sys.stdin.buffer.read() if text == "-" else file_data(Path(text))
 
 
 def request_of(side: Side, *, headers: Iterable[str], file: str | None, body: bytes, url: str | None, method: str | None, at: float) -> tuple[str, Request]:

@@ -6,20 +6,19 @@ from typing import Any
 import click
 
 from bridge.cli.common import config_option, json_option, print_json
-from bridge.cli.given import new_event_id
-from bridge.cli.requests import Side, body_of, moment, side, side_options, target
+from bridge.cli.given import FORM, body_of, headers_given, is_form, new_event_id
+from bridge.cli.requests import Side, moment, side, side_options, target
 from bridge.model import Event, Headers
 from bridge.rules.showing import curl
 from bridge.rules.signing import SCHEMES, Signing, sign, signing_keys
 from bridge.rules.signing.urls import BODY_HASH, address, body_hash
 
-FORM = "application/x-www-form-urlencoded"
-
 
 @click.command("sign")
 @side_options
-@click.option("--body", metavar="FILE", help="What is sent: a file, or - for standard input.")
-@click.option("--type", "content_type", default="application/json", show_default=True, help="The body's Content-Type.")
+@click.option("--body", metavar="FILE", help="What is sent: a file, - for standard input, or the body itself.")
+@click.option("--header", "headers", multiple=True, callback=headers_given, metavar="'NAME: VALUE'", help="A header to send along; may be given again.")
+@click.option("--type", "content_type", help="The body's Content-Type; by default application/json, or a form's where the body looks like one.")
 @click.option("--id", "id", help="The request's id; by default a new one.")
 @click.option("--url", help="Where to; by default where the hook listens.")
 @click.option("--method", help="The method; by default the hook's first one.")
@@ -32,7 +31,8 @@ def command(hook: str | None, scheme: str | None, secrets: tuple[str, ...], conf
 
     \b
     Examples:
-      mqtthook sign --hook garden --body event.json --curl
+      mqtthook sign --hook garden --body '{"state": "on"}' --curl
+      mqtthook sign --hook release --body push.json --header 'X-GitHub-Event: push' --curl
       mqtthook sign --scheme stripe --secret env:STRIPE_SECRET --body event.json
     """
     by = side(hook, scheme, secrets, config)
@@ -47,7 +47,9 @@ def command(hook: str | None, scheme: str | None, secrets: tuple[str, ...], conf
             click.echo(f"{name}: {value}")
 
 
-def _signed(by: Side, *, body: str | None, content_type: str, id: str | None, url: str | None, method: str | None, at: float | None) -> tuple[Event, Headers]:
+def _signed(
+    by: Side, *, body: str | None, headers: Headers, content_type: str | None, id: str | None, url: str | None, method: str | None, at: float | None
+) -> tuple[Event, Headers]:
     how = by.how
     if SCHEMES[how.scheme].sign is None:
         raise click.UsageError(f"requests for verify = \"{how.scheme}\" can't be signed with headers: {_UNSIGNED[how.scheme]}")
@@ -58,6 +60,7 @@ def _signed(by: Side, *, body: str | None, content_type: str, id: str | None, ur
     except ValueError as exc:
         raise click.UsageError(f"--secret: {exc}") from exc
     sent = body_of(body)
+    content_type = content_type or (FORM if is_form(sent) else "application/json")
     way = Signing.model_validate(how.model_dump(include={"scheme", "header", "hash", "encoding", "prefix"}))
     to = url or by.base + by.path
     if how.scheme == "twilio" and sent and content_type != FORM and BODY_HASH not in to:
@@ -66,7 +69,7 @@ def _signed(by: Side, *, body: str | None, content_type: str, id: str | None, ur
     signed_url = to if how.public_url is None else address(how.public_url, path) + asks + query
     name = method or by.method
     signed = sign(way, secret_keys, id=id or new_event_id(), now=time.time() if at is None else at, body=sent, method=name, url=signed_url)
-    event = Event(method=name, url=to, headers=(("Content-Type", content_type),), body=sent)
+    event = Event(method=name, url=to, headers=(("Content-Type", content_type), *headers), body=sent)
     return event, signed
 
 

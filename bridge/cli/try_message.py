@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,11 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
-from bridge.cli.given import data, file_data, new_event_id
+from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_event_id
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
-from bridge.errors import HookError
+from bridge.errors import HookError, RenderError
 from bridge.model import Event, Headers, Message, Reply
 from bridge.outbox.desk import Desk
 from bridge.outbox.memory import document_of, memory_of
@@ -30,6 +31,8 @@ from bridge.rules.units import duration_text
 
 LIVE = "live"
 
+_FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is no such file, that is the mistake: nobody posts this text
+
 
 @click.command("try")
 @click.option("--topic", help="The message's topic.")
@@ -40,10 +43,11 @@ LIVE = "live"
 @click.option("--state", "given_state", is_flag=False, flag_value=LIVE, metavar="[JSON]", help="With what the gates remember now, or what an earlier try printed as `state`.")
 @click.option("--hook", help="Try a hook instead: its name.")
 @click.option("--body", default="", metavar="FILE", help="What is posted to it: a file, - for standard input, or the text itself.")
+@click.option("--header", "headers", multiple=True, callback=headers_given, metavar="'NAME: VALUE'", help="A header that comes along; may be given again.")
 @click.option("--send", is_flag=True, help="Really send the requests, once each, without the outbox.")
 @json_option
 @config_option
-def command(config: str | None, as_json: bool, hook: str | None, body: str, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
+def command(config: str | None, as_json: bool, hook: str | None, body: str, headers: Headers, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
     """Show what would become of a message, or of a request to a hook. Nothing is sent without --send.
 
     \b
@@ -52,11 +56,12 @@ def command(config: str | None, as_json: bool, hook: str | None, body: str, send
       mqtthook try --topic zigbee2mqtt/hall/motion --payload '{"occupancy": true}' --state
       mqtthook listen --count 1 --json | mqtthook try --message -
       mqtthook try --hook hall-light --body '{"state": "on"}'
+      mqtthook try --hook release --body push.json --header 'X-GitHub-Event: push'
     """
     if sum(given is not None for given in (more["topic"], more["message"], hook)) != 1:
         raise click.UsageError("give one of --topic, --message and --hook")
     settings = loaded(config).settings
-    tried = _tried_hook(settings, hook, _body(body)) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
+    tried = _tried_hook(settings, hook, _body(body), headers) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
     if as_json:
         print_json(tried)
     else:
@@ -164,27 +169,38 @@ async def _sent(event: Event, signed: Headers, destination: Destination) -> Repl
         return await outlet.channel(destination).send(event, signed)
 
 
-def _tried_hook(settings: Settings, name: str, body: bytes) -> dict[str, Any]:
+def _tried_hook(settings: Settings, name: str, body: bytes, headers: Headers) -> dict[str, Any]:
     hook = next((hook for hook in settings.hooks().all if hook.name == name), None)
     if hook is None:
         raise click.UsageError(f"there is no hook {name!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
     entry: dict[str, Any] = {"mapping": name, "takes": True, "path": f"/{hook.pattern.text}", "verify": hook.verify.scheme}
     try:
-        entry |= _published(hook, body)
+        entry |= _published(hook, body, headers)
     except HookError as exc:
         entry |= {"reason": f"{exc.status}: {exc.detail}", "error": True}
     return {"hook": name, "mappings": [entry]}
 
 
-def _published(hook: Hook, body: bytes) -> dict[str, Any]:
+def _published(hook: Hook, body: bytes, headers: Headers) -> dict[str, Any]:
     captures = {name: name for name in hook.pattern.captures}
     path = "/" + "/".join(captures[capture] if capture else level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
-    request = Request(path=path, query="", headers={}, body=body, received_at=time.time())
-    command = command_for(hook, names_of(hook, request, id="cmd_dry_run"), body)
+    given = {name.lower(): (value,) for name, value in ((("Content-Type", FORM),) if is_form(body) else ()) + headers}
+    request = Request(path=path, query="", headers=given, body=body, received_at=time.time())
+    names = names_of(hook, request, id="cmd_dry_run")
+    command = command_for(hook, names, body)
     if command is None:
-        return {"reason": f"`when` is false: {hook.rule.when.text if hook.rule.when else ''}"}
+        return {"reason": _why_filtered(hook, names)}
     first, *then = ({"topic": one.topic, "payload": one.payload.decode("utf-8", "replace"), "qos": one.qos, "retain": one.retain} for one in (command, *command.then))
     return {"publish": first | {"expires_s": hook.rule.expires}} | ({"then": then} if then else {})
+
+
+def _why_filtered(hook: Hook, names: Mapping[str, Any]) -> str:
+    assert hook.rule.when is not None
+    try:
+        hook.rule.when.holds(names)
+    except RenderError as exc:
+        return f"`when` counts as false: {exc}"
+    return f"`when` is false: {hook.rule.when.text}"
 
 
 def _why_not(rule: Outbound, topic: str) -> str:
@@ -196,4 +212,5 @@ def _request(event: Event, signed: Headers) -> dict[str, Any]:
 
 
 def _body(text: str) -> bytes:
-    return file_data(Path(text)) if text and len(text) < 256 and Path(text).is_file() else data(text)
+    names_a_file = 0 < len(text) < 256 and (Path(text).is_file() or _FILE_NAME.fullmatch(text))
+    return file_data(Path(text)) if names_a_file else data(text)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from bridge.cli.common import config_option, json_option, print_json
-from bridge.cli.given import file_data
-from bridge.cli.requests import Side, body_of, moment, request_of, side, side_options
+from bridge.cli.given import body_of, file_data
+from bridge.cli.requests import Side, moment, request_of, side, side_options
 from bridge.errors import BridgeError, SignatureError
 from bridge.rules.signing import Evidence, keys, verify
 from bridge.rules.signing.diagnosis import hints
@@ -22,7 +22,7 @@ from bridge.rules.vectors import Finding, Result, findings
 @side_options
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header that came; may be given again.")
 @click.option("--headers", "headers_file", metavar="FILE", help="Headers from a file: lines as `curl -v` or a sender's log show them, or JSON; - for standard input.")
-@click.option("--body", metavar="FILE", help="The body that came, byte for byte: a file, or - for standard input.")
+@click.option("--body", metavar="FILE", help="The body that came, byte for byte: a file, - for standard input, or the body itself.")
 @click.option("--url", help="The URL that was called, or its path and query.")
 @click.option("--method", help="The method; by default the hook's own.")
 @click.option("--at", callback=moment, metavar="TIME", help="When it came: unix seconds, an instant, or so long ago; by default now.")

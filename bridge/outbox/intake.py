@@ -6,7 +6,7 @@ Both ways end in the outbox before anything is acknowledged or answered, and bot
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.errors import HookError, SignatureError, StoreFull
@@ -26,6 +26,7 @@ from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, comma
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
 from bridge.rules.signing import verify
+from bridge.rules.slash import shown
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +189,9 @@ class RequestIntake:
             raise
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
-            return json_response(200, {"id": id, "status": "filtered"})
-        return _written(await self._submitted(hook, command, id, expected))
+            return json_response(200, shown(hook, names["body"], {"id": id, "status": "filtered"}))
+        answer = await self._submitted(hook, command, id, expected)
+        return _written(replace(answer, document=shown(hook, names["body"], answer.document)))
 
     async def _expect_there(self, hook: Hook, names: Mapping[str, Any], id: str) -> None:
         """Raise HookError 409 where the device says that it is away, unless this is a repetition: that gets the first answer."""

@@ -4,8 +4,6 @@ The vendor's address is put to a stand-in's, and what is played is what the page
 work, and to meet one failure that its vendor documents.
 """
 
-import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.cli.control import ask
+from tests.recipes.page import Recipe
 from tests.recipes.standins import (
     Answer,
     DiscordHook,
@@ -40,27 +39,6 @@ from tests.rig.wait import until
 
 SOON_S = 10.0  # within which a letter surely has been tried, once it was made
 FIRST_S = 4.0  # the first wait of the default schedule: 5 s, less what is left to chance
-
-Message = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A page: its TOML blocks without their first line, and the messages that its mosquitto_pub lines publish."""
-
-    name: str
-
-    @property
-    def text(self) -> str:
-        return (ROOT / "docs" / "recipes" / f"{self.name}.md").read_text()
-
-    def toml(self, n: int) -> str:
-        return str(re.findall(r"^```toml\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)[n]).removeprefix("version = 1\n")
-
-    @property
-    def messages(self) -> list[Message]:
-        lines = (shlex.split(line) for line in re.findall(r"^mosquitto_pub .*$", self.text, re.MULTILINE))
-        return [(line[line.index("-t") + 1], line[line.index("-m") + 1]) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -362,8 +340,8 @@ def test_pagerduty_with_its_key_in_the_environment(tmp_path: Path, broker: Mosqu
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "recipes").glob("*.md")), ids=lambda path: path.stem)
-def test_a_recipe_for_a_service_is_short_and_is_run_here(path: Path) -> None:
-    if path.stem in ("motion-to-webhook", "hook-to-lamp", "commands-without-a-port"):  # the longer ones that begin with a program
+def test_a_recipe_for_a_service_is_short_and_is_run(path: Path) -> None:
+    if path.stem in ("motion-to-webhook", "hook-to-lamp", "commands-without-a-port", "garage-door"):  # the longer ones that begin with a program
         return
     assert len(path.read_text().splitlines()) <= 60
-    assert f'"{path.stem}"' in Path(__file__).read_text()
+    assert any(f'"{path.stem}"' in tests.read_text() for tests in Path(__file__).parent.glob("test_*.py"))

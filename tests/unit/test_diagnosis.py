@@ -15,6 +15,7 @@ from bridge.cli import main
 from bridge.rules.signing import SCHEMES, Evidence, Signing, keys, sign, verify
 from bridge.rules.signing.diagnosis import hints
 from bridge.rules.signing.ed25519 import public_of
+from tests.rig.certificates import certificate
 from tests.unit.test_schemes import ANY_BODY, ANY_HEADERS, ANY_TEXT, SEED, came, secrets_of, signed
 
 AT, BODY = 1764000000, b'{"state": "on", "level": 20}\n'
@@ -182,6 +183,9 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
         (["verify", "--scheme", "{ scheme = "], "--scheme: expected a name, or a table"),
         (["verify", "--scheme", "slack"], "slack needs a secret"),
         (["verify", "--scheme", "slack", "--secret", "env:MQTTHOOK_NO_SUCH"], "the environment variable MQTTHOOK_NO_SUCH is not set"),
+        (["sign", "--hook", "garden", "--header", "X-GitHub-Event"], "'X-GitHub-Event': expected a header such as 'X-GitHub-Event: push'"),
+        (["sign", "--hook", "garden", "--body", "event.jsn"], "event.jsn: No such file or directory"),
+        (["try", "--hook", "garden", "--body", "event.json"], "event.json: No such file or directory"),
         (["sign", "--hook", "mail"], "requests for verify = \"mailgun\" can't be signed with headers: the signature stands in the body"),
         (["sign", "--scheme", "discord", "--secret", "x"], "--secret: expected the seed of a private key, 64 hexadecimal digits"),
         (["sign", "--hook", "chat"], "the hook holds the public key, and discord signs with the private one: give it with --secret"),
@@ -224,6 +228,55 @@ def test_curl_is_printed_whole(config: str, tmp_path: Path) -> None:
     words = shlex.split(invoke("sign", "--config", config, "--hook", "garden", "--body", str(tmp_path / "body.json"), "--curl").stdout)
     assert (words[0], words[-1], words[words.index("--data-raw") + 1]) == ("curl", "http://127.0.0.1:8080/hooks/garden", BODY.decode())
     assert f"X-Hub-Signature-256: {github()}" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content_type", "body"),
+    [
+        (["--body", '{"state": "on"}'], "application/json", '{"state": "on"}'),
+        (["--body", "command=%2Flamp&text=on"], "application/x-www-form-urlencoded", "command=%2Flamp&text=on"),
+        (["--body", "<on/>", "--type", "text/xml"], "text/xml", "<on/>"),
+    ],
+    ids=["json", "form", "xml"],
+)
+def test_a_body_may_be_written_out_and_headers_go_along(config: str, arguments: list[str], content_type: str, body: str) -> None:
+    document = json.loads(invoke("sign", "--config", config, "--hook", "garden", *arguments, "--header", "X-GitHub-Event: push", "--json").stdout)
+    assert document["headers"]["Content-Type"] == content_type
+    assert document["headers"]["X-GitHub-Event"] == "push"
+    assert document["headers"]["X-Hub-Signature-256"] == github(body=body.encode())
+    headers = [part for name, value in document["headers"].items() for part in ("--header", f"{name}: {value}")]
+    assert invoke("verify", "--config", config, "--hook", "garden", "--body", body, *headers).exit_code == 0
+
+
+def test_a_file_may_be_called_like_a_form(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b").write_bytes(BODY)
+    assert github() in invoke("sign", "--config", config, "--hook", "garden", "--body", "a=b").stdout
+
+
+def test_a_hook_is_tried_with_the_headers_and_the_form_that_it_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("""version = 1
+[inbound.lamp]
+verify = "github"
+secret = "correct-horse-battery"
+when = "headers['x-github-event'] == 'push'"
+topic = "cmnd/lamp/POWER"
+text = "{{ body.text }}"
+""")
+    tried = ["try", "--config", str(path), "--json", "--hook", "lamp", "--body", "command=%2Flamp&text=on"]
+    assert json.loads(invoke(*tried, "--header", "X-GitHub-Event: push").stdout)["mappings"][0]["publish"]["payload"] == "on"
+    assert "`when` is false" in json.loads(invoke(*tried, "--header", "X-GitHub-Event: ping").stdout)["mappings"][0]["reason"]
+    assert json.loads(invoke(*tried).stdout)["mappings"][0]["reason"] == "`when` counts as false: headers['x-github-event'] is missing"
+
+
+def test_a_listener_with_tls_of_its_own_is_called_by_https(config: str, tmp_path: Path) -> None:
+    certificate(tmp_path, "listener")
+    (tmp_path / "listener.key").chmod(0o600)
+    path = Path(config)
+    path.write_text(HOOK.replace("version = 1\n", f'version = 1\n[http]\ntls = {{ cert = "{tmp_path}/listener.pem", key = "{tmp_path}/listener.key" }}\n'))
+    found = invoke("sign", "--config", config, "--hook", "garden", "--json")
+    assert json.loads(found.stdout)["url"] == "https://127.0.0.1:8080/hooks/garden"
 
 
 def test_a_private_key_is_given_by_hand() -> None:
