@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wrong": (float, 1_000.0, "wrong signatures a second beside them"),
     }
     _add(names, "door", benches.door, runs=3, numbers=calls)
+    _add(names, "ids", benches.ids, runs=1, numbers={"--ids": (int, 1_000_000, "how many ids are remembered")})
     _add(names, "backlog", benches.backlog, runs=3, numbers={**events, "--rows": (int, 100_000, "events that wait")})
     _add(names, "verify", verifying, runs=3, numbers={"--requests": (int, 20_000, "how many requests for each scheme, right and wrong")})
     return parser

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from bridge.config.load import load
-from bridge.model import Letter, Message
+from bridge.model import Answer, Letter, Message
 from bridge.outbox.store import Changes, Store
 from bridge.rules.events import fates_for, letter_of
 from bridge.rules.ids import RANDOM_BYTES, ulid
@@ -35,6 +35,20 @@ def filled(parts: Rig, *, rows: int) -> Path:
     finally:
         store.close()
     return state / "outbox.db"
+
+
+def remembering(parts: Rig, *, ids: int) -> Path:
+    """Return a new outbox file that remembers so many *ids* of requests to a hook, each with its answer."""
+    path, now = Path(tempfile.mkdtemp(prefix="remembering-", dir=parts.place)) / "outbox.db", time.time()
+    store = Store.open(path, max_size=MAX_SIZE)
+    try:
+        for first in range(0, ids, BATCH):
+            names = [("lamp", f"msg_{n:026d}") for n in range(first, min(first + BATCH, ids))]
+            answers = {name: Answer(status=200, document={"id": name[1], "status": "published"}) for name in names}
+            store.write(Changes(seen=dict.fromkeys(names, now), answers=answers))
+    finally:
+        store.close()
+    return path
 
 
 def _letters(routes: Routes, rows: int) -> Iterator[Letter]:

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.backlog import filled
+from tests.bench.backlog import filled, remembering
 from tests.bench.caller import Calls
 from tests.bench.door import asked, calling
 from tests.bench.figures import Figures, Goal
@@ -36,6 +36,7 @@ GATE_LINES = {  # what stands below the one mapping; the readings differ from ea
     "keep latest": 'keep = "latest"\n',
 }
 BESIDE = {"beside / alone": Goal(">=", 0.9), "p99 beside, ms": Goal("<", 30), "lost": Goal("=", 0)}
+IDS = {"start-up, s": Goal("<", 2), "RSS above none, MB": Goal("<=", 2)}
 ENQUEUE = {"many / thousand": Goal(">=", 0.8), "queue list --dead --limit 50, s": Goal("<", 1)}
 FEW_ROWS = 1_000
 FLOOD_RATE = 20_000.0  # events/s, more than any daemon takes
@@ -191,6 +192,17 @@ def enqueue(options: Namespace) -> Figures:
     return figures
 
 
+def ids(options: Namespace) -> Figures:
+    """Start with very many ids that hooks have met; beside it, in the same run, with none."""
+    figures = Figures(f"ids: {options.ids:,} requests remembered, beside none", IDS)
+    with rig() as parts:
+        none, many = filled(parts, rows=0), remembering(parts, ids=options.ids)
+        for _ in range(options.runs):
+            one, other = _idle(parts, none), _idle(parts, many)
+            figures.add({"start-up, s": other["startup_s"], "RSS, MB": other["rss_mb"], "RSS above none, MB": other["rss_mb"] - one["rss_mb"], "file, MB": other["file_mb"]})
+    return figures
+
+
 def routing(options: Namespace) -> Figures:
     """Publish as fast as may be past many mappings of which three take each message, and past these three alone."""
     figures = Figures(f"routing: {options.events:,} messages, {options.mappings:,} mappings of which three take each, beside three", ROUTING)
@@ -332,6 +344,13 @@ def _drained(parts: Rig, outbox: Path, rows: int) -> Report:
         report = parts.receiver.report(rows)
         imbalance = daemon.metric("mqtthook_ledger_imbalance")
         return {**report, "startup_s": daemon.startup_s, "rss_mb": rss_mb, "peak_mb": daemon.peak_mb(), "imbalance": imbalance}
+
+
+def _idle(parts: Rig, outbox: Path) -> Report:
+    state = _copied(parts, outbox)
+    with parts.daemon(state=state) as daemon:
+        time.sleep(SETTLE_S)
+        return {"startup_s": daemon.startup_s, "rss_mb": daemon.rss_mb(), "file_mb": (state / "outbox.db").stat().st_size / 1e6}
 
 
 def _enqueued(parts: Rig, outbox: Path, events: int) -> Report:
