@@ -80,8 +80,8 @@ class Bridge:
         self._broker.on_subscribed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None
 
-    async def run(self, ended: Awaitable[object], *, ready: Callable[[], None]) -> None:
-        """Carry messages and requests until *ended* is; then finish what is in flight, within seconds."""
+    async def run(self, ended: Callable[[], Awaitable[object]], *, ready: Callable[[], None]) -> None:
+        """Carry messages and requests until what *ended* returns is done; then finish what is in flight, within seconds."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             writer = tasks.create_task(self.outbox.run(), name="outbox")
@@ -97,7 +97,7 @@ class Bridge:
             ]
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
             ready()
-            await ended
+            await ended()
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
             await self._listeners.close()
             self._broker.hold()
