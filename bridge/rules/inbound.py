@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
 from bridge.rules.callers import UNKNOWN, AllowFrom
-from bridge.rules.devices import SAID, Available, Confirm, Expectation
+from bridge.rules.devices import SAID, Available, Confirm, Expectation, listening_problem
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
 from bridge.rules.markup import strict_xml
@@ -283,9 +283,12 @@ def expectation_of(hook: Hook, names: Mapping[str, Any], *, id: str) -> Expectat
 
 def _device_topic(topic: TopicText, names: Mapping[str, Any]) -> str:
     try:
-        return topic.render(names)
+        rendered = topic.render(names)
     except RenderError as exc:
         raise HookError(422, f"the request doesn't fit the mapping: {exc}") from exc
+    if problem := listening_problem(rendered):
+        raise HookError(422, f"the request doesn't fit the mapping: no device can be heard at {rendered!r}: {problem}")
+    return rendered
 
 
 def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool) -> Letter:
