@@ -133,7 +133,8 @@ class Bridge:
         self._messages.routes = self._replies.routes = routes
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
-        self._broker.adopt(_wanted(routes, hooks))
+        if self._broker.adopt(_wanted(routes, hooks)):
+            self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
         if ending:
             await asyncio.wait(ending.values())
 
@@ -294,5 +295,8 @@ def _latest(routes: Routes) -> list[str]:
 def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
     """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
     mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
-    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True, always=True)) for hook in hooks.all for topic in hook.rule.listens_to)
+    rules = [hook.rule for hook in hooks.all]
+    kept = ((rule.available.topic, Subscription(1, retained=True, always=True)) for rule in rules if rule.available is not None)
+    live = ((rule.confirm.topic, Subscription(1, retained=False)) for rule in rules if rule.confirm is not None)
+    devices = ((Filter.parse("/".join(filter_of(topic))), wish) for topic, wish in (*kept, *live))
     return subscriptions((*mappings, *devices))

@@ -66,10 +66,16 @@ class Confirm(Slice):
 class Expectation:
     """What a command's device is waited for to say: at `topic`, with the names that its request gave."""
 
+    hook: str
     id: str
     topic: str
     rule: Confirm
     names: Mapping[str, Any]
+
+    @property
+    def command(self) -> tuple[str, str]:
+        """Return the command that it belongs to: two hooks may meet the same id."""
+        return self.hook, self.id
 
     def is_met_by(self, message: Message) -> bool:
         """Return True if a message at the topic is the device's word on this command, False if not.

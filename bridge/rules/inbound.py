@@ -278,7 +278,7 @@ def availability_topic(hook: Hook, names: Mapping[str, Any]) -> str | None:
 def expectation_of(hook: Hook, names: Mapping[str, Any], *, id: str) -> Expectation | None:
     """Return what the device of a request is waited for to say, None where it isn't waited for; raise HookError 422."""
     rule = hook.rule.confirm
-    return None if rule is None else Expectation(id=id, topic=_device_topic(rule.topic, names), rule=rule, names=names)
+    return None if rule is None else Expectation(hook=hook.name, id=id, topic=_device_topic(rule.topic, names), rule=rule, names=names)
 
 
 def _device_topic(topic: TopicText, names: Mapping[str, Any]) -> str:
@@ -298,7 +298,7 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
         lane=Lane.MQTT,
         mapping=hook.name,
         destination="mqtt",
-        key=id,  # the connection keeps the order; one command never waits for another's answer
+        key=f"{hook.name} {id}",  # the connection keeps the order; one command never waits for another's answer, and two hooks may meet the same id
         content=command,
         created_at=now,
         expires_at=now + hook.rule.expires,

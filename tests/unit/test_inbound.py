@@ -287,7 +287,7 @@ def test_whatever_is_asked_a_command_is_publishable_or_the_request_is_refused(me
 def test_a_letter_carries_a_command_that_expires_and_keeps_whether_it_has_begun() -> None:
     made = Command(topic="a", payload=b"", qos=1, retain=False)
     letter = letter_of(hook(), made, id="cmd_1", now=AT, begun=True)
-    assert (letter.id, letter.key, letter.lane, letter.mapping, letter.destination) == ("cmd_1", "cmd_1", Lane.MQTT, "hall-light", "mqtt")
+    assert (letter.id, letter.key, letter.lane, letter.mapping, letter.destination) == ("cmd_1", "hall-light cmd_1", Lane.MQTT, "hall-light", "mqtt")
     assert (letter.state, letter.content, letter.expires_at, letter.begun_at) == (State.WAITING, made, AT + EXPIRES_S, AT)
     assert letter_of(hook(expires="5s"), made, id="cmd_1", now=AT, begun=False).expires_at == AT + 5
     assert letter_of(hook(), made, id="cmd_1", now=AT, begun=False).begun_at is None
