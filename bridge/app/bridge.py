@@ -23,7 +23,7 @@ from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
-from bridge.errors import RenderError
+from bridge.errors import BridgeError, RenderError
 from bridge.model import Event, Lane, Letter, Message
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Clock, Courier
@@ -78,7 +78,8 @@ class Bridge:
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=CLOCK, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
+        self._adopting = asyncio.Lock()
 
     async def run(self, ended: Callable[[], Awaitable[object]], *, ready: Callable[[], None]) -> None:
         """Carry messages and requests until what *ended* returns is done; then finish what is in flight, within seconds."""
@@ -98,6 +99,8 @@ class Bridge:
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
             ready()
             await ended()
+            async with self._adopting:  # a courier that began from here on would never be told to stop
+                self._tasks = None
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
             await self._listeners.close()
             self._broker.hold()
@@ -114,9 +117,16 @@ class Bridge:
         """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
 
         Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
-        hooks can't be listened for; nothing has changed then.
+        hooks can't be listened for, and BridgeError where the parts are ending; nothing has changed then.
         """
-        assert self._tasks is not None
+        async with self._adopting:
+            if self._tasks is None:
+                raise BridgeError("the config can't be read anew now: the program is ending")
+            ending = await self._adopt(settings, self._tasks)
+        if ending:
+            await asyncio.wait(ending)
+
+    async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
         before, self._requests.hooks = self._requests.hooks, hooks
@@ -128,15 +138,14 @@ class Bridge:
         # From here to the end of the step nothing else runs.
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
-        self._destinations.start(self._tasks)
+        self._destinations.start(tasks)
         self._gatekeeper.adopt(routes)
         self._messages.routes = self._replies.routes = routes
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
         if self._broker.adopt(_wanted(routes, hooks)):
             self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
-        if ending:
-            await asyncio.wait(ending.values())
+        return ending
 
     def not_ready(self) -> str | None:
         """Return why the bridge is not ready, or None if it is."""

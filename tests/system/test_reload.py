@@ -231,3 +231,16 @@ def test_a_new_hook_knows_at_once_what_the_broker_keeps_of_its_device(tmp_path: 
             asking.join()
             assert answers == [409]
             assert len(house.heard) == 1
+
+
+def test_told_to_end_while_a_config_is_read_it_ends(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url))
+        for n in range(8):
+            with made.bridge as bridge:
+                assert bridge.process is not None
+                made.write("".join(mapping(f"door{n}x{m}", receiver.url) for m in range(1 + 10 * n)))  # a longer one takes longer to read
+                bridge.process.send_signal(signal.SIGHUP)
+                assert bridge.stop() == 0
+        assert "Traceback" not in bridge.log
+        assert "never" not in bridge.log
