@@ -3,7 +3,6 @@
 Both ways end in the outbox before anything is acknowledged or answered, and both are counted to the last.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
 from bridge.rules.callers import UNKNOWN, AllowFrom
 from bridge.rules.devices import SAID, Available, Confirm, Expectation, listening_problem
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
-from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
+from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward, overlaps
 from bridge.rules.markup import strict_xml
 from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.publishes import Publish, Qos
@@ -312,8 +312,9 @@ def unguarded(rule: Inbound) -> str | None:
         return None
     remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
-        if _GUARDS.search(" ".join(publish.topic.text.split("/"))):
-            return f"{publish.topic.text!r} looks like a lock, a garage door, an alarm or the like, and {remedy}"
+        may_become = [filter.text for filter in rule.topics if overlaps(filter, publish.topic.text)]
+        if guard := next((text for text in (publish.topic.text, *may_become) if _GUARDS.search(text)), None):
+            return f"{guard!r} looks like a lock, a garage door, an alarm or the like, and {remedy}"
         if not rule.topics and any_level_is_open(publish.topic.text):
             return f"{publish.topic.text!r} may become the topic of any device, a lock's too, and {remedy}; or write in `topics` what it may be"
     return None

@@ -406,6 +406,8 @@ GUARDS = [  # keys, what `check` says of it; None: nothing
     ({"topic": "home/{% if query.a %}x{% endif %}/set"}, "may become the topic of any device"),
     ({"topic": None, "publish": [{"topic": "home/lamp/set"}, {"topic": "home/siren/set"}]}, "'home/siren/set' looks like a lock"),
     ({"topic": "home/{{ body.device }}/set", "topics": ["home/lamp/set", "home/fan/set"]}, None),
+    ({"topic": "home/{{ body.device }}/set", "topics": ["home/lamp/set", "home/front_lock/set"]}, "'home/front_lock/set' looks like a lock"),
+    ({"topic": "home/lamp/set", "topics": ["home/lamp/set", "home/front_lock/set"]}, None),  # of which it never makes use
     ({"topic": "home/lamp-{{ body.n }}/set"}, None),  # whatever the value, it is a lamp
     ({"topic": "home/clock/set"}, None),
     ({"topic": "home/delegate/set"}, None),
