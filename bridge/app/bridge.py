@@ -23,7 +23,7 @@ from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
-from bridge.errors import RenderError
+from bridge.errors import BridgeError, RenderError
 from bridge.model import Event, Lane, Letter, Message
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
@@ -94,10 +94,11 @@ class Bridge:
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
+        self._adopting = asyncio.Lock()
 
-    async def run(self, ended: Awaitable[object], *, ready: Callable[[], None]) -> None:
-        """Carry messages and requests until *ended* is; then finish what is in flight, within seconds."""
+    async def run(self, ended: Callable[[], Awaitable[object]], *, ready: Callable[[], None]) -> None:
+        """Carry messages and requests until what *ended* returns is done; then finish what is in flight, within seconds."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             writer = tasks.create_task(self.outbox.run(), name="outbox")
@@ -115,7 +116,9 @@ class Bridge:
             ]
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
             ready()
-            await ended
+            await ended()
+            async with self._adopting:  # a courier that began from here on would never be told to stop
+                self._tasks = None
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
             await self._listeners.close()
             self._broker.hold()
@@ -132,9 +135,16 @@ class Bridge:
         """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
 
         Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
-        hooks can't be listened for; nothing has changed then.
+        hooks can't be listened for, and BridgeError where the parts are ending; nothing has changed then.
         """
-        assert self._tasks is not None
+        async with self._adopting:
+            if self._tasks is None:
+                raise BridgeError("the config can't be read anew now: the program is ending")
+            ending = await self._adopt(settings, self._tasks)
+        if ending:
+            await asyncio.wait(ending)
+
+    async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
         before, self._requests.hooks = self._requests.hooks, hooks
@@ -146,14 +156,14 @@ class Bridge:
         # From here to the end of the step nothing else runs.
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
-        self._destinations.start(self._tasks)
+        self._destinations.start(tasks)
         self._gatekeeper.adopt(routes)
         self._messages.routes = self._replies.routes = routes
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
-        self._broker.adopt(_wanted(routes, hooks))
-        if ending:
-            await asyncio.wait(ending.values())
+        if self._broker.adopt(_wanted(routes, hooks)):
+            self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
+        return ending
 
     def not_ready(self) -> str | None:
         """Return why the bridge is not ready, or None if it is."""
@@ -312,5 +322,8 @@ def _latest(routes: Routes) -> list[str]:
 def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
     """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
     mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
-    devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True, always=True)) for hook in hooks.all for topic in hook.rule.listens_to)
+    rules = [hook.rule for hook in hooks.all]
+    kept = ((rule.available.topic, Subscription(1, retained=True, always=True)) for rule in rules if rule.available is not None)
+    live = ((rule.confirm.topic, Subscription(1, retained=False)) for rule in rules if rule.confirm is not None)
+    devices = ((Filter.parse("/".join(filter_of(topic))), wish) for topic, wish in (*kept, *live))
     return subscriptions((*mappings, *devices))

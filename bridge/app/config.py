@@ -43,6 +43,7 @@ class RunningConfig:
         self.adopt: Callable[[Settings], Awaitable[None]] | None = None  # while the parts run
         self._former: Settings | None = None
         self._reloading = asyncio.Lock()
+        self._running = asyncio.Event()
         self._signalled: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> Changes:
@@ -51,16 +52,19 @@ class RunningConfig:
         Raises ConfigError or ListenError where it can't be used: nothing has changed then.
         """
         async with self._reloading:
-            if self._source is None or self.adopt is None or self.wants_anew.is_set():
-                raise BridgeError("the config can't be read anew now: the program is just starting")
-            systemd.reloading()
-            try:
-                return await self._reloaded(self._source, self.adopt)
-            except BridgeError as exc:
-                self._refused(exc)
-                raise
-            finally:
-                systemd.notify("READY=1")
+            return await self._reload()
+
+    async def _reload(self) -> Changes:
+        if self._source is None or self.adopt is None or not self._running.is_set():
+            raise BridgeError("the config can't be read anew now: the program is just starting")
+        systemd.reloading()
+        try:
+            return await self._reloaded(self._source, self.adopt)
+        except BridgeError as exc:
+            self._refused(exc)
+            raise
+        finally:
+            systemd.notify("READY=1")
 
     async def _reloaded(self, source: Source, adopt: Callable[[Settings], Awaitable[None]]) -> Changes:
         loaded = await asyncio.to_thread(source.read)
@@ -69,6 +73,7 @@ class RunningConfig:
             logger.warning("%s", warning)
         if found.anew:
             self._former, self.settings = self.settings, loaded.settings
+            self._running.clear()
             self.wants_anew.set()
         else:
             await adopt(loaded.settings)
@@ -98,6 +103,7 @@ class RunningConfig:
 
     def runs(self) -> None:
         """Note that the parts run."""
+        self._running.set()
         if self._former is not None:
             self._former = None
             self._applied()
@@ -119,8 +125,10 @@ class RunningConfig:
         task.add_done_callback(self._signalled.discard)
 
     async def _reload_and_tell(self) -> None:
-        with suppress(BridgeError):  # it is in the log already
-            await self.reload()
+        async with self._reloading:
+            await self._running.wait()  # who asks while the parts start means the file as it is by then
+            with suppress(BridgeError):  # it is in the log already
+                await self._reload()
 
     async def watch(self) -> None:
         """Read the config anew when its file has changed, for ever, while `auto_reload` is on."""

@@ -53,17 +53,17 @@ class Destinations:
             if name not in self._running:
                 self._running[name] = tasks.create_task(courier.run(), name=f"courier {name}")
 
-    def adopt(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> dict[str, asyncio.Task[None]]:
-        """Let these be the destinations; those that are the same go on untouched. Return the couriers that end, by name.
+    def adopt(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> list[asyncio.Task[None]]:
+        """Let these be the destinations; those that are the same go on untouched. Return the couriers that end.
 
         What waits for one that is not there any more stays in the outbox.
         """
         before, self._settings = self._settings, dict(settings)
-        ending: dict[str, asyncio.Task[None]] = {}
+        ending: list[asyncio.Task[None]] = []
         for name in [name for name in self.couriers if name not in settings]:
             self._outbox.unregister(Lane.WEBHOOK, name)
             self.couriers.pop(name).stop()
-            ending[name] = self._running.pop(name)
+            ending.append(self._running.pop(name))
         for name, destination in settings.items():
             if name not in self.couriers:
                 self.couriers[name] = self._courier(name, destination, noted.get(name))

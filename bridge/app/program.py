@@ -64,7 +64,7 @@ async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, re
             bridge = Bridge(settings, store, outlet, settings.control_socket(state), config=lambda: config.figures, reload=config.reload)
             config.adopt = bridge.adopt
             try:
-                await bridge.run(_either(stop, config.wants_anew), ready=ready)
+                await bridge.run(lambda: _either(stop, config.wants_anew), ready=ready)
             finally:
                 config.adopt = None
                 bridge.outbox.shut()

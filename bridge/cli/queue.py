@@ -15,7 +15,7 @@ from bridge.cli.common import Function, complain, config_option, fail, json_opti
 from bridge.cli.control import ask
 from bridge.cli.given import since
 from bridge.config.settings import Settings
-from bridge.errors import RenderError
+from bridge.errors import BridgeError, RenderError
 from bridge.outbox.desk import Desk
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.events import readdressed
@@ -218,7 +218,14 @@ def move(ids: tuple[str, ...], to: str, everything: bool, config: str | None, as
 def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: bool, as_json: bool, asked: dict[str, Any], done: str, more: dict[str, Any] | None = None) -> None:
     _named(ids, action, everything=everything, asked=asked)
     parts = [{"ids": ids}] if ids else _parts(config, asked)
-    count = sum(_asked(config, action, part | (more or {}))["count"] for part in parts)
+    count = 0
+    try:
+        for part in parts:
+            count += _asked(config, action, part | (more or {}))["count"]
+    except (BridgeError, KeyboardInterrupt):
+        if count:
+            complain(f"{count} letters {done} before this:")
+        raise
     if as_json:
         print_json({"count": count})
     else:
@@ -231,7 +238,7 @@ def _act(config: str | None, action: str, ids: tuple[str, ...], *, everything: b
 
 def _parts(config: str | None, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what is asked for part by part, and show a person who watches how far it is. What comes meanwhile is not meant."""
-    parts = _asked(config, "parts", asked | {"size": PART})
+    parts = _asked(config, "parts", asked | {"size": PART}) or [(0, 0)]  # asked for nothing, it still says if it can't be
     after = 0
     with progress_bar(sum(size for _, size in parts), least=PART) as move_on:
         for until, size in parts:

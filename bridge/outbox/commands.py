@@ -47,13 +47,15 @@ class Commands:
 
     async def send(self, letter: Letter) -> Reply:
         """Publish a letter's command, and return what came of it."""
-        expected = self._devices.expected_of(letter.id)
+        expected = self._devices.expected_of(letter)
         reply = await self._begun(letter, expected)
         if expected is None or reply.status is None or reply.status >= FAILURE:
             return reply
         word = await self._devices.word_on(expected)
         if word is None:
-            return replace(reply, confirmed=False, detail=f"the device did not confirm it within {duration_text(expected.rule.timeout)}")
+            within = duration_text(expected.rule.timeout)
+            detail = f"the device did not confirm it within {within}" if self._devices.expected_of(letter) is expected else "nobody waited any more for the device to confirm it"
+            return replace(reply, confirmed=False, detail=detail)
         return replace(reply, confirmed=True, body=word.payload)
 
     async def _begun(self, letter: Letter, expected: Expectation | None) -> Reply:

@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from bridge.model import Message
+from bridge.model import Letter, Message
 from bridge.rules.devices import Expectation, filter_of
 from bridge.rules.inbound import Hook
 from bridge.rules.topics import FilterTree
 
 SETTLE_S = 0.5  # after the broker has confirmed what we listen to: what it keeps comes right behind that
-MAX_WORDS = 10_000  # topics whose last word is kept; a house has some hundreds of devices
+HEAR_S = 5.0  # for the broker to confirm what we listen to, and tell what it keeps; one on the same network answers in milliseconds
+MAX_WORDS, MAX_BYTES = 10_000, 4 << 20  # of the last words that are kept; a house has some hundreds of devices, and "offline" is short
 
 
 class Devices:
@@ -22,7 +23,8 @@ class Devices:
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._words: OrderedDict[str, Message] = OrderedDict()
-        self._waiting: dict[str, tuple[Expectation, asyncio.Future[Message]]] = {}
+        self._bytes = 0
+        self._waiting: dict[tuple[str, str], tuple[Expectation, asyncio.Future[Message | None]]] = {}
         self._settled = asyncio.Event()
         self._settling: asyncio.TimerHandle | None = None
         self.adopt(hooks)
@@ -51,41 +53,52 @@ class Devices:
         if not self._heard.of(levels):
             return False
         if self._available.of(levels):
-            self._words[message.topic] = message
-            self._words.move_to_end(message.topic)
-            if len(self._words) > MAX_WORDS:
-                self._words.popitem(last=False)
+            self._keep(message)
         for expected, coming in self._waiting.values():
             if expected.topic == message.topic and not coming.done() and expected.is_met_by(message):
                 coming.set_result(message)
         return True
 
+    def _keep(self, message: Message) -> None:
+        if (before := self._words.pop(message.topic, None)) is not None:
+            self._bytes -= len(before.payload)
+        self._words[message.topic] = message
+        self._bytes += len(message.payload)
+        while len(self._words) > MAX_WORDS or self._bytes > MAX_BYTES:
+            _, oldest = self._words.popitem(last=False)
+            self._bytes -= len(oldest.payload)
+
     async def last_word(self, topic: str) -> Message | None:
-        """Return what was last written at a topic, None if nothing was heard of it; right after a start what the broker keeps is waited for."""
+        """Return what was last written at a topic, None if nothing was heard of it; what the broker keeps is waited for, where it has still to tell."""
         if topic not in self._words:
-            await self._settled.wait()
+            with suppress(TimeoutError):  # it went away meanwhile: nobody can tell
+                async with asyncio.timeout(HEAR_S):
+                    await self._settled.wait()
         return self._words.get(topic)
 
     @contextmanager
     def expecting(self, expected: Expectation | None) -> Iterator[None]:
         """Let a command's device be listened to meanwhile, from before it is told anything; None: there is nothing to wait for."""
-        if expected is None or expected.id in self._waiting:
+        if expected is None or expected.command in self._waiting:
             yield
             return
-        self._waiting[expected.id] = expected, asyncio.get_running_loop().create_future()
+        coming: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        self._waiting[expected.command] = expected, coming
         try:
             yield
         finally:
-            del self._waiting[expected.id]
+            del self._waiting[expected.command]
+            if not coming.done():
+                coming.set_result(None)
 
-    def expected_of(self, id: str) -> Expectation | None:
+    def expected_of(self, command: Letter) -> Expectation | None:
         """Return what a command's device is waited for to say, None where nobody waits."""
-        found = self._waiting.get(id)
+        found = self._waiting.get((command.mapping, command.id))
         return None if found is None else found[0]
 
     async def word_on(self, expected: Expectation) -> Message | None:
-        """Return the device's word on a command, or None where it did not come in time."""
-        found = self._waiting.get(expected.id)
+        """Return the device's word on a command, or None where it did not come in time, or nobody waits for it any more."""
+        found = self._waiting.get(expected.command)
         if found is None:
             return None
         with suppress(TimeoutError):

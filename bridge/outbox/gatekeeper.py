@@ -102,10 +102,18 @@ class Gatekeeper:
         self._listen_to_all()
 
     def adopt(self, routes: Routes) -> None:
-        """Let the gates be those of *routes* from now on; what is held goes when it was to go, as its mapping is by then."""
+        """Let the gates be those of *routes* from now on; what no gate holds any more goes at once, before anything newer, the rest when it was to go."""
         self._routes = routes
-        self._listened.clear()  # a key that is asked after twice is reported once
+        for line in [line for line in self._debounced if (rule := self._rule(line[0])) is None or rule.debounce is None]:
+            self._quiet(line)
+        for key in [key for key in self._batches if (rule := self._rule(key[0])) is None or rule.batch is None]:
+            self._close(key)
+        self._listened = set()  # with timers of its own; those of the former one end by themselves
         self._listen_to_all()
+
+    def _rule(self, mapping: str) -> Outbound | None:
+        route = self._routes.named(mapping)
+        return None if route is None else route.rule
 
     def _listen_to_all(self) -> None:
         for route in self._routes.all if self._connected_at is not None else ():
@@ -238,7 +246,7 @@ class Gatekeeper:
         """Let the letters of a batch go as one."""
         letters = [letter for letter in self._batches.pop(key).letters if self._outbox.pen.holds(letter)]
         route = self._routes.named(key[0])
-        joint = None if route is None else joint_of(route.rule.shape)
+        joint = None if route is None or route.rule.batch is None else joint_of(route.rule.shape)
         if route is None or joint is None:
             self._let_go(letters)
         elif letters:
@@ -260,14 +268,17 @@ class Gatekeeper:
 
     def _listen_for(self, place: Place) -> None:
         if place not in self._listened and (at := self._silent_at(place)) is not None:
-            self._listened.add(place)
-            self._after(at, lambda: self._silent_if_due(place))
+            listened = self._listened
+            listened.add(place)
+            self._after(at, lambda: self._silent_if_due(place, listened))
 
     def _silent_at(self, place: Place) -> float | None:
         route = self._routes.named(place[0])
         return None if route is None else gates.silent_at(route.rule, self._outbox.memories.look_up(place), connected_at=self._connected_at)
 
-    def _silent_if_due(self, place: Place) -> float | None:
+    def _silent_if_due(self, place: Place, listened: set[Place]) -> float | None:
+        if listened is not self._listened:
+            return None
         at = self._silent_at(place)
         if at is not None and at > self.now():
             return at
@@ -288,8 +299,7 @@ class Gatekeeper:
 
     def _resume(self, letter: Letter) -> None:
         """Go on holding a letter as the config has it now; what no gate holds any more goes at once."""
-        route = self._routes.named(letter.mapping)
-        rule = None if route is None else route.rule
+        rule = self._rule(letter.mapping)
         if rule is not None and rule.debounce is not None:
             self._resume_debounced(rule, letter)
         elif rule is not None and rule.batch is not None and isinstance(letter.content, Event):

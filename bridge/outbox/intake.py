@@ -3,7 +3,6 @@
 Both ways end in the outbox before anything is acknowledged or answered, and both are counted to the last.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -209,10 +208,7 @@ class RequestIntake:
         wait_s = ANSWER_S if expected is None else ANSWER_S + expected.rule.timeout
         try:
             with self._devices.expecting(expected if begun else None):
-                async with asyncio.timeout(wait_s):
-                    answer, repeated = await self._outbox.submit(letter, queued(id))
-        except TimeoutError:
-            return queued(id)  # it is safe, and goes out when the broker is back, or expires
+                answer, repeated = await self._outbox.submit(letter, queued(id), within_s=wait_s)
         except StoreFull as exc:
             raise HookError(503, "the outbox is full; try again later", retry_after_s=BUSY_S) from exc
         if repeated:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
@@ -37,6 +37,13 @@ SEEN_S = 4 * 86_400.0  # senders retry for up to three days
 SEEN_SHARE, SEEN_BYTES = 4, 256  # ids that hooks have met take a quarter of the file at most; one takes about so much, its answer with it
 ATTEMPTS = 100_000  # that the history has at most: 20 MB, of an outbox of 256
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
+
+
+class _Coming(NamedTuple):
+    """An answer that a command will get, and whether the command is safe."""
+
+    safe: asyncio.Event
+    answer: asyncio.Future[Answer]
 
 
 class Receiver(Protocol):
@@ -71,7 +78,7 @@ class Outbox:
         self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
         self._monotonic, self._wall = monotonic, wall
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
-        self._answers: dict[tuple[str, str], asyncio.Future[Answer]] = {}
+        self._answers: dict[tuple[str, str], _Coming] = {}
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
         self.waiting: dict[tuple[Lane, str], int] = {}
@@ -208,31 +215,35 @@ class Outbox:
             self._count_end(replace(letter, seq=older), Result.COALESCED)
             self._journal.end(older)
 
-    async def submit(self, letter: Letter, queued: Answer) -> tuple[Answer, bool]:
+    async def submit(self, letter: Letter, queued: Answer, *, within_s: float | None = None) -> tuple[Answer, bool]:
         """Make a command safe and its id remembered; return its answer, and True if the id is a repeated one.
 
-        A letter that is begun is published as soon as it is safe, and answered with what came of that.
-        One that isn't waits for the broker, and is answered with *queued*. An id that its hook has met
-        before changes nothing and gets the first answer again. Raises StoreFull.
+        A letter that is begun is published as soon as it is safe, and answered with what came of that; with *queued* where
+        that isn't known *within_s* seconds after it was safe. One that isn't begun waits for the broker, and is answered
+        with *queued* as well. However long the disk takes, nothing is answered before it is safe. An id that its hook has
+        met before changes nothing and gets the first answer again. Raises StoreFull.
         """
         name = (letter.mapping, letter.id)
-        if (coming := self._answers.get(name)) is not None:
-            return await asyncio.shield(coming), True
-        coming = self._answers[name] = asyncio.get_running_loop().create_future()
+        if (before := self._answers.get(name)) is not None:
+            await before.safe.wait()
+            return await _in_time(before.answer, queued, within_s), True
+        coming = self._answers[name] = _Coming(asyncio.Event(), asyncio.get_running_loop().create_future())
         try:
             if (answer := await self._lookups.of(name)) is not None:
-                coming.set_result(answer)
+                coming.answer.set_result(answer)
                 return answer, True
             await self._commit(letter, queued if letter.begun_at is None else None)
-            if letter.begun_at is None and not coming.done():
-                coming.set_result(queued)
-            return await asyncio.shield(coming), False
+            coming.safe.set()
+            if letter.begun_at is None and not coming.answer.done():
+                coming.answer.set_result(queued)
+            return await _in_time(coming.answer, queued, within_s), False
         except StoreFull as exc:
-            coming.set_exception(exc)
-            coming.exception()  # it may be that nobody else waits for it
+            coming.answer.set_exception(exc)
+            coming.answer.exception()  # it may be that nobody else waits for it
             raise
         finally:
-            if coming.done():
+            coming.safe.set()
+            if coming.answer.done():
                 self._answers.pop(name, None)
 
     async def has_answered(self, hook: str, id: str) -> bool:
@@ -304,8 +315,8 @@ class Outbox:
             if entry.held_back and entry.letter.state is State.WAITING:
                 self._offer(entry.letter)
         for name, answer in changes.answers.items():
-            if (coming := self._answers.pop(name, None)) is not None and not coming.done():
-                coming.set_result(answer)
+            if (coming := self._answers.pop(name, None)) is not None and not coming.answer.done():
+                coming.answer.set_result(answer)
 
     def _refused(self, entry: Entry) -> None:
         self._count_end(entry.letter, Result.DROPPED)
@@ -490,3 +501,11 @@ class Outbox:
     async def oldest(self) -> dict[tuple[Lane, str], float]:
         """Return when the oldest waiting letter on disk came, by lane and destination."""
         return await self._journal.on_thread(self._store.oldest_waiting)
+
+
+async def _in_time(coming: asyncio.Future[Answer], queued: Answer, within_s: float | None) -> Answer:
+    """Return the answer that is coming, or *queued* where it does not come within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            return await asyncio.shield(coming)
+    return queued  # it is safe, and goes out when the broker is back, or expires

@@ -7,15 +7,16 @@ comes live, after the command went out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bridge.errors import RenderError
 from bridge.model import Message
 from bridge.rules.expressions import Expression, TopicText
 from bridge.rules.loops import levels_of
 from bridge.rules.payloads import decoded, moment, timestamp, utf8
+from bridge.rules.topics import Filter, topic_problem
 from bridge.rules.units import Duration, Slice
 
 SAID = ("payload", "value", "topic", "levels", "retained", "qos", "properties")  # the names of a device's message
@@ -29,17 +30,34 @@ _GONE = frozenset({"offline", "false", "0", "off", "no", "stopped", "lost", "dis
 _WHERE = ("state", "status", "online", "available", "connected", "value")  # Zigbee2MQTT, Z-Wave JS, and others' tables
 
 
+def listening_problem(topic: str) -> str | None:
+    """Return why no device can be heard at *topic*, or None if one can: it is one topic, and may be the broker's own (`$SYS/...`)."""
+    if found := next((sign for sign in "+#{}" if sign in topic), None):
+        return f"it holds {found!r}, and is no filter: where its device differs, a template says so, as in 'zigbee2mqtt/{{{{ room }}}}'"
+    return topic_problem(topic, wildcards=True)
+
+
+def _heard(topic: TopicText) -> TopicText:
+    if not topic.names and (problem := listening_problem(topic.text)):
+        raise ValueError(f"no device can be heard at {topic.text!r}: {problem}")
+    Filter.parse("/".join(filter_of(topic)))  # ValueError where a template can't be listened to
+    return topic
+
+
+DeviceTopic = Annotated[TopicText, AfterValidator(_heard)]
+
+
 class Available(Slice):
     """`available` of an `[inbound.NAME]`: where its device says that it is there, and, unless it is plain, by what."""
 
-    topic: TopicText
+    topic: DeviceTopic
     when: Expression | None = None
 
 
 class Confirm(Slice):
     """`confirm` of an `[inbound.NAME]`: where its device answers, by what that is told, and for how long it is waited for."""
 
-    topic: TopicText
+    topic: DeviceTopic
     when: Expression | None = None
     timeout: Duration = Field(default=TIMEOUT_S, gt=0, le=MAX_TIMEOUT_S)
 
@@ -48,10 +66,16 @@ class Confirm(Slice):
 class Expectation:
     """What a command's device is waited for to say: at `topic`, with the names that its request gave."""
 
+    hook: str
     id: str
     topic: str
     rule: Confirm
     names: Mapping[str, Any]
+
+    @property
+    def command(self) -> tuple[str, str]:
+        """Return the command that it belongs to: two hooks may meet the same id."""
+        return self.hook, self.id
 
     def is_met_by(self, message: Message) -> bool:
         """Return True if a message at the topic is the device's word on this command, False if not.

@@ -15,9 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
 from bridge.rules.callers import UNKNOWN, AllowFrom
-from bridge.rules.devices import SAID, Available, Confirm, Expectation
+from bridge.rules.devices import SAID, Available, Confirm, Expectation, listening_problem
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
-from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward
+from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward, overlaps
 from bridge.rules.markup import strict_xml
 from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
 from bridge.rules.publishes import Publish, Qos
@@ -283,14 +283,17 @@ def availability_topic(hook: Hook, names: Mapping[str, Any]) -> str | None:
 def expectation_of(hook: Hook, names: Mapping[str, Any], *, id: str) -> Expectation | None:
     """Return what the device of a request is waited for to say, None where it isn't waited for; raise HookError 422."""
     rule = hook.rule.confirm
-    return None if rule is None else Expectation(id=id, topic=_device_topic(rule.topic, names), rule=rule, names=names)
+    return None if rule is None else Expectation(hook=hook.name, id=id, topic=_device_topic(rule.topic, names), rule=rule, names=names)
 
 
 def _device_topic(topic: TopicText, names: Mapping[str, Any]) -> str:
     try:
-        return topic.render(names)
+        rendered = topic.render(names)
     except RenderError as exc:
         raise HookError(422, f"the request doesn't fit the mapping: {exc}") from exc
+    if problem := listening_problem(rendered):
+        raise HookError(422, f"the request doesn't fit the mapping: no device can be heard at {rendered!r}: {problem}")
+    return rendered
 
 
 def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool) -> Letter:
@@ -300,7 +303,7 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
         lane=Lane.MQTT,
         mapping=hook.name,
         destination="mqtt",
-        key=id,  # the connection keeps the order; one command never waits for another's answer
+        key=f"{hook.name} {id}",  # the connection keeps the order; one command never waits for another's answer, and two hooks may meet the same id
         content=command,
         created_at=now,
         expires_at=now + hook.rule.expires,
@@ -314,8 +317,9 @@ def unguarded(rule: Inbound) -> str | None:
         return None
     remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
-        if _GUARDS.search(" ".join(publish.topic.text.split("/"))):
-            return f"{publish.topic.text!r} looks like a lock, a garage door, an alarm or the like, and {remedy}"
+        may_become = [filter.text for filter in rule.topics if overlaps(filter, publish.topic.text)]
+        if guard := next((text for text in (publish.topic.text, *may_become) if _GUARDS.search(text)), None):
+            return f"{guard!r} looks like a lock, a garage door, an alarm or the like, and {remedy}"
         if not rule.topics and any_level_is_open(publish.topic.text):
             return f"{publish.topic.text!r} may become the topic of any device, a lock's too, and {remedy}; or write in `topics` what it may be"
     return None

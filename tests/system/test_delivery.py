@@ -218,5 +218,8 @@ def test_what_waits_for_a_destination_that_left_the_config_stays_and_can_be_move
             assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1)
             assert "5 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
             until(lambda: len(receiver.accepted) == 5, "them to go")
+            until(lambda: bridge.json("queue", "list") == [], "nothing to wait")
+            assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1), "where there is nothing to move as well"
+            assert "0 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
             assert {received.headers["x-for"] for received in receiver.accepted} == {"new"}
             assert ledger_adds_up(bridge.metrics(), "hall")

@@ -131,6 +131,45 @@ def test_while_the_broker_is_away_nobody_waits_for_the_device(tmp_path: Path, br
         assert asks(bridge, key="first") == (202, {"id": "first", "status": "queued"})
 
 
+def test_two_hooks_may_meet_the_same_id_at_once(tmp_path: Path, broker: Mosquitto) -> None:
+    def answer(heard: paho.MQTTMessage) -> tuple[str, bytes, None] | None:
+        return ("bell", b"rung", None) if heard.topic == "bell/set" else None
+
+    hooks = "".join(f"""
+[inbound.{name}]
+verify = "bearer"
+secret = "{TOKEN}"
+topic = "{name}/set"
+confirm = {{ topic = "{name}", timeout = "10s" }}
+""" for name in ("lamp", "bell"))  # fmt: skip
+    with device(broker.port, "+/set", answer=answer) as house, Daemon(tmp_path / "bridge", broker=broker.url, mappings=hooks) as bridge:
+        lamp = http.client.HTTPConnection("127.0.0.1", bridge.hooks_port, timeout=15)
+        lamp.request("POST", "/hooks/lamp", b"", {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "same"})
+        until(lambda: house.payloads("lamp/set"), "the lamp to be waited for")
+        status, text = bridge.post("/hooks/bell", b"", Authorization=f"Bearer {TOKEN}", Idempotency_Key="same")
+        assert (status, json.loads(text)) == (200, {"id": "same", "status": "confirmed", "reply": "rung"})
+        house.publish("lamp", b"on")
+        response = lamp.getresponse()
+        assert (response.status, json.loads(response.read())["reply"]) == (200, "on")
+        lamp.close()
+
+
+def test_a_command_that_waits_for_its_device_when_the_bridge_ends_is_not_taken_for_one_in_doubt(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "zigbee2mqtt/+/set") as lamp, Daemon(tmp_path / "bridge", broker=broker.url, mappings=HOOK + ZIGBEE2MQTT.replace('body.state" }', 'body.state", timeout = "30s" }')) as bridge:
+        waiting = http.client.HTTPConnection("127.0.0.1", bridge.hooks_port)
+        waiting.request("POST", "/hooks/lamp/hall", b'{"state":"ON"}', {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "Idempotency-Key": "first"})
+        until(lambda: lamp.heard, "the command")
+        until(lambda: bridge.metrics()['mqtthook_ledger_in_total{mapping="lamp"}'] == 1, "it to be under way")
+        assert bridge.stop() == 0
+        waiting.close()
+        bridge.start()
+        status, document = asks(bridge, key="first")
+        assert (status, document["detail"]) == (504, "published, but nobody waited any more for the device to confirm it")
+        assert bridge.json("queue", "list") == []
+        assert len(lamp.heard) == 1
+        assert ledger_adds_up(bridge.metrics(), "lamp")
+
+
 # --- available ---
 
 

@@ -210,3 +210,37 @@ def test_under_load_twenty_reloads_half_of_them_broken_lose_nothing(tmp_path: Pa
             until(lambda: len(house.heard) == hooked[0], "every command")
             assert ledger_adds_up(bridge.metrics(), "hall")
             assert ledger_adds_up(bridge.metrics(), "lamp")
+
+
+def test_a_new_hook_knows_at_once_what_the_broker_keeps_of_its_device(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "lamp/set") as house:
+        house.publish("lamp/status", b"offline", retain=True)
+        made = House(tmp_path / "bridge", broker, hook("lamp", "lamp/set") + 'confirm = { topic = "lamp/status", timeout = "100ms" }\n')
+        with made.bridge as bridge:
+            assert post(bridge, "lamp") == 504
+            broker.send(signal.SIGSTOP)
+            try:
+                made.write(hook("lamp", "lamp/set") + 'available = { topic = "lamp/status" }\n')
+                bridge.command("reload")
+                answers: list[int] = []
+                asking = threading.Thread(target=lambda: answers.append(post(bridge, "lamp")))
+                asking.start()
+                asking.join(0.3)  # for it to be asked before the broker tells; where it is not, this test proves less
+            finally:
+                broker.send(signal.SIGCONT)
+            asking.join()
+            assert answers == [409]
+            assert len(house.heard) == 1
+
+
+def test_told_to_end_while_a_config_is_read_it_ends(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url))
+        for n in range(8):
+            with made.bridge as bridge:
+                assert bridge.process is not None
+                made.write("".join(mapping(f"door{n}x{m}", receiver.url) for m in range(1 + 10 * n)))  # a longer one takes longer to read
+                bridge.process.send_signal(signal.SIGHUP)
+                assert bridge.stop() == 0
+        assert "Traceback" not in bridge.log
+        assert "never" not in bridge.log

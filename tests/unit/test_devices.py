@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model import Message
-from bridge.outbox.devices import MAX_WORDS, Devices
+from bridge.model import Command, Lane, Letter, Message
+from bridge.outbox.devices import MAX_BYTES, MAX_WORDS, Devices
 from bridge.rules.devices import Available, Confirm, Expectation, filter_of, is_away
 from bridge.rules.expressions import TopicText
 from bridge.rules.inbound import Hook, Inbound
@@ -24,9 +24,9 @@ def available(**keys: Any) -> Available:
     return Available.model_validate({"topic": "a", **keys})
 
 
-def expectation(when: str | None = None, *, id: str = "cmd_1", **names: Any) -> Expectation:
+def expectation(when: str | None = None, *, of: str = "hall", id: str = "cmd_1", **names: Any) -> Expectation:
     rule = Confirm.model_validate({"topic": "zigbee2mqtt/hall"} | ({} if when is None else {"when": when}))
-    return Expectation(id=id, topic="zigbee2mqtt/hall", rule=rule, names={"id": id, **names})
+    return Expectation(hook=of, id=id, topic="zigbee2mqtt/hall", rule=rule, names={"id": id, **names})
 
 
 # Whether a device is there
@@ -134,6 +134,10 @@ def hook(**keys: Any) -> Hook:
     return Hook(name="hall", rule=rule, pattern=rule.pattern("hall"), keys=())
 
 
+def letter(of: str = "hall") -> Letter:
+    return Letter(id="cmd_1", lane=Lane.MQTT, mapping=of, destination="mqtt", key="cmd_1", content=Command(topic="x", payload=b"", qos=1, retain=False), created_at=AT)
+
+
 def test_only_what_a_hook_wants_to_hear_is_heard_and_the_last_word_counts() -> None:
     async def work() -> None:
         devices = Devices([hook(available={"topic": "zigbee2mqtt/hall/availability"})])
@@ -180,10 +184,10 @@ def test_a_flood_of_topics_is_not_kept_for_ever() -> None:
 def test_a_word_that_comes_before_it_is_asked_for_counts_and_after_the_time_it_does_not() -> None:
     async def work() -> None:
         devices = Devices([hook(confirm={"topic": "zigbee2mqtt/hall", "timeout": "20ms"})])
-        expected = Expectation(id="cmd_1", topic="zigbee2mqtt/hall", rule=Confirm.model_validate({"topic": "zigbee2mqtt/hall", "timeout": "20ms"}), names={})
-        assert devices.expected_of("cmd_1") is None
+        expected = Expectation(hook="hall", id="cmd_1", topic="zigbee2mqtt/hall", rule=Confirm.model_validate({"topic": "zigbee2mqtt/hall", "timeout": "20ms"}), names={})
+        assert devices.expected_of(letter()) is None
         with devices.expecting(expected):
-            assert devices.expected_of("cmd_1") is expected
+            assert devices.expected_of(letter()) is expected
             assert await devices.word_on(expected) is None
         with devices.expecting(expected):
             devices.hear(message(b"kitchen", "zigbee2mqtt/kitchen"))
@@ -205,6 +209,56 @@ def test_one_id_is_waited_for_once_by_whoever_asked_first() -> None:
         with devices.expecting(expectation()):
             with devices.expecting(expectation()):
                 pass
-            assert devices.expected_of("cmd_1") is not None
+            assert devices.expected_of(letter()) is not None
+
+    asyncio.run(work())
+
+
+def test_two_hooks_that_meet_the_same_id_each_wait_for_their_own_device() -> None:
+    async def work() -> None:
+        devices = Devices([hook(confirm={"topic": "zigbee2mqtt/hall"})])
+        with devices.expecting(expectation(of="hall")), devices.expecting(expectation("payload == 'cellar'", of="cellar")):
+            cellar = devices.expected_of(letter("cellar"))
+            assert cellar is not None
+            assert cellar.hook == "cellar"
+            devices.hear(message(b"cellar"))
+            word = await devices.word_on(cellar)
+            assert word is not None
+            assert word.payload == b"cellar"
+
+    asyncio.run(work())
+
+
+def test_where_nobody_waits_any_more_the_device_is_not_waited_for() -> None:
+    async def work() -> None:
+        devices = Devices([hook(confirm={"topic": "zigbee2mqtt/hall"})])
+        with devices.expecting(expectation()):
+            coming = asyncio.ensure_future(devices.word_on(expectation()))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            assert await coming is None
+
+    asyncio.run(work())
+
+
+def test_a_broker_that_goes_away_before_it_tells_what_it_keeps_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.outbox.devices.HEAR_S", 0.02)
+
+    async def work() -> None:
+        devices = Devices([hook(available={"topic": "a"})])
+        devices.listening(on=False)
+        async with asyncio.timeout(2):
+            assert await devices.last_word("a") is None
+
+    asyncio.run(work())
+
+
+def test_large_words_are_not_kept_for_ever_either() -> None:
+    async def work() -> None:
+        devices = Devices([hook(path="/hooks/{room}", available={"topic": "home/{{ room }}/status"})])
+        devices.listening(on=True)
+        for n in (0, 1, 1, 2, 3, 4):
+            devices.hear(message(bytes(MAX_BYTES // 4), f"home/{n}/status"))
+        assert [await devices.last_word(f"home/{n}/status") is not None for n in range(5)] == [False, True, True, True, True]
 
     asyncio.run(work())

@@ -123,6 +123,13 @@ class House:
     async def commit(self) -> None:
         await self.outbox._journal.flush()
 
+    def adopt(self, **keys: Any) -> None:
+        """Go on with another config."""
+        self.keys = keys
+        routes = Routes([route(mapping(topic="door/+", **keys))])
+        self.gatekeeper.adopt(routes)
+        self.intake.routes = routes
+
     def kill(self) -> None:
         """Stop as SIGKILL would: what is in memory is gone, and nothing more is written."""
         self.outbox.shut()
@@ -342,3 +349,71 @@ def test_an_older_file_is_brought_up_to_date_with_what_waits_in_it(tmp_path: Pat
     again.write(Changes(letters={1: replace(letter, attempts=1)}))
     again.close()
 
+
+
+# --- another config while something is held ---
+
+
+@pytest.mark.parametrize("gate", [{"debounce": "20s"}, {"batch": {"size": 10, "wait": "20s"}}], ids=["debounce", "batch"])
+def test_what_a_new_config_holds_no_more_goes_before_anything_newer_and_by_itself(tmp_path: Path, gate: dict[str, Any]) -> None:
+    async def life() -> None:
+        house = House(tmp_path, **gate)
+        house.message("a", 1)
+        if "batch" in gate:
+            house.message("a", 2)
+        house.adopt()
+        house.message("a", 3)
+        house.deliver()
+        assert house.numbers() == ([1, 2] if "debounce" in gate else [1, 2, 3])
+        assert len(house.delivered) == len(house.numbers()), "an array is not what the mapping makes now"
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_what_a_mapping_held_goes_when_there_is_no_such_mapping_any_more(tmp_path: Path) -> None:
+    async def life() -> None:
+        house = House(tmp_path, debounce="20s")
+        house.message("a", 1)
+        house.gatekeeper.adopt(Routes([]))
+        house.deliver()
+        assert house.numbers() == [1]
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_what_a_new_config_holds_as_well_goes_when_it_was_to_go(tmp_path: Path) -> None:
+    async def life() -> None:
+        house = House(tmp_path, debounce="20s")
+        house.message("a", 1)
+        house.adopt(debounce="60s")
+        house.wait(19)
+        house.deliver()
+        assert house.numbers() == []
+        house.wait(1)
+        house.deliver()
+        assert house.numbers() == [1]
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_however_often_the_config_is_read_anew_a_silent_key_is_asked_after_once(tmp_path: Path) -> None:
+    async def life() -> None:
+        house = House(tmp_path, silence="100s")
+        house.message("a", 1)
+        for seconds in range(1, 6):
+            house.adopt(silence=f"{100 - seconds}s")
+        house.wait(90)
+        house.message("a", 2)
+        house.wait(15)
+        assert len(house.gatekeeper._timers) == 1, "those of the configs before have ended"
+        house.deliver()
+        assert house.numbers() == []
+        house.wait(80)
+        house.deliver()
+        assert house.numbers() == [2]
+        await lived(house, [])
+
+    asyncio.run(life())

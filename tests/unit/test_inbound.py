@@ -287,7 +287,7 @@ def test_whatever_is_asked_a_command_is_publishable_or_the_request_is_refused(me
 def test_a_letter_carries_a_command_that_expires_and_keeps_whether_it_has_begun() -> None:
     made = Command(topic="a", payload=b"", qos=1, retain=False)
     letter = letter_of(hook(), made, id="cmd_1", now=AT, begun=True)
-    assert (letter.id, letter.key, letter.lane, letter.mapping, letter.destination) == ("cmd_1", "cmd_1", Lane.MQTT, "hall-light", "mqtt")
+    assert (letter.id, letter.key, letter.lane, letter.mapping, letter.destination) == ("cmd_1", "hall-light cmd_1", Lane.MQTT, "hall-light", "mqtt")
     assert (letter.state, letter.content, letter.expires_at, letter.begun_at) == (State.WAITING, made, AT + EXPIRES_S, AT)
     assert letter_of(hook(expires="5s"), made, id="cmd_1", now=AT, begun=False).expires_at == AT + 5
     assert letter_of(hook(), made, id="cmd_1", now=AT, begun=False).begun_at is None
@@ -351,6 +351,10 @@ UNFIT = [  # keys, words
     ({"confirm": {"topic": "a", "timeout": "2m"}}, "less than or equal to 60"),
     ({"confirm": {"topic": "a", "when": "paylod.x"}}, "confirm.when: 'paylod' is not a name that can be used here; did you mean 'payload'?"),
     ({"confirm": {"topic": "{{ payload }}"}}, "confirm.topic: 'payload' is not a name"),
+    ({"available": {"topic": "home/+/status"}}, "no device can be heard at 'home/+/status': it holds '+', and is no filter"),
+    ({"available": {"topic": "home/{room}/status"}}, "no device can be heard at 'home/{room}/status': it holds '{', and is no filter"),
+    ({"available": {"topic": ""}}, "no device can be heard at '': it is empty"),
+    ({"confirm": {"topic": "home/{{ body }}/#/x"}}, "'#' must be the last level"),
     ({"available": {"topic": "{{ room }}"}}, "available.topic: 'room' is not a name"),
     ({"available": {"topic": "a"}, "path": "/hooks/{topic}"}, "path: the capture {topic} has the name of something else, choose another"),
     ({"methods": []}, "at least 1"),
@@ -402,6 +406,8 @@ GUARDS = [  # keys, what `check` says of it; None: nothing
     ({"topic": "home/{% if query.a %}x{% endif %}/set"}, "may become the topic of any device"),
     ({"topic": None, "publish": [{"topic": "home/lamp/set"}, {"topic": "home/siren/set"}]}, "'home/siren/set' looks like a lock"),
     ({"topic": "home/{{ body.device }}/set", "topics": ["home/lamp/set", "home/fan/set"]}, None),
+    ({"topic": "home/{{ body.device }}/set", "topics": ["home/lamp/set", "home/front_lock/set"]}, "'home/front_lock/set' looks like a lock"),
+    ({"topic": "home/lamp/set", "topics": ["home/lamp/set", "home/front_lock/set"]}, None),  # of which it never makes use
     ({"topic": "home/lamp-{{ body.n }}/set"}, None),  # whatever the value, it is a lamp
     ({"topic": "home/clock/set"}, None),
     ({"topic": "home/delegate/set"}, None),

@@ -140,12 +140,17 @@ class Broker:
             self._publishing.pop(info.mid, None)
         return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
 
-    def adopt(self, wanted: Mapping[str, Subscription]) -> None:
-        """Be subscribed to *wanted* from now on, on the same connection: to what is new first, so that nothing falls in between."""
+    def adopt(self, wanted: Mapping[str, Subscription]) -> bool:
+        """Be subscribed to *wanted* from now on, on the same connection: to what is new first, so that nothing falls in between.
+
+        Return True if the broker has something new to confirm, False if not.
+        """
         before, self._wanted = self._wanted, dict(wanted)
         self._former |= set(before)
-        if self._client is not None and self.connected and before != self._wanted:
-            self._subscribe(self._client, {plain: wish for plain, wish in self._wanted.items() if before.get(plain) != wish})
+        if self._client is None or not self.connected or before == self._wanted:
+            return False
+        self._subscribe(self._client, {plain: wish for plain, wish in self._wanted.items() if before.get(plain) != wish})
+        return bool(self._subscribing)
 
     def hold(self) -> None:
         """Take no more messages in: the broker keeps them for the next run."""
