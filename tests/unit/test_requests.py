@@ -20,7 +20,7 @@ from bridge.outbox.store import Store
 from bridge.rules.answers import Response
 from bridge.rules.inbound import Hook, Hooks, Inbound, Request
 
-CLOCK = Clock(monotonic=lambda: asyncio.get_event_loop().time(), wall=lambda: 1_764_000_000.0, chance=lambda: 0.0)
+CLOCK = Clock(monotonic=lambda: asyncio.get_event_loop().time(), wall=lambda: 1_764_000_000.0, date=lambda: 1_764_000_000.0, chance=lambda: 0.0)
 LAMP = Inbound.model_validate({"verify": "none", "topic": "lamp/set"})
 
 
@@ -53,7 +53,7 @@ def test_while_the_disk_stands_still_nothing_is_said_to_be_safe(tmp_path: Path, 
         outbox = Outbox(store, StoreSettings(), monotonic=CLOCK.monotonic, wall=CLOCK.wall)
         writing = asyncio.create_task(outbox.run())
         hook = Hook(name="lamp", rule=LAMP, pattern=LAMP.pattern("lamp"), keys=())
-        requests = RequestIntake(outbox, Hooks([hook]), Devices([hook]), clock=CLOCK, new_id=lambda: "cmd_1", is_connected=lambda: True)
+        requests = RequestIntake(outbox, Hooks([hook]), Devices([hook]), clock=CLOCK, new_id=lambda: "cmd_1", is_connected=lambda: True, is_clock_set=lambda: True)
 
         def ask() -> "asyncio.Task[Response]":
             request = Request(path="/hooks/lamp", query="", headers={"idempotency-key": ("first",)}, body=b"on", received_at=CLOCK.wall())
