@@ -16,6 +16,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.heartbeat import Heartbeat
 from bridge.app.listeners import Listeners
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
@@ -75,6 +76,7 @@ class Bridge:
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=CLOCK).courier()
         self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._heartbeat = Heartbeat(outlet, self.figures, clock=CLOCK)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=CLOCK, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
@@ -93,6 +95,7 @@ class Bridge:
                 tasks.create_task(self._gatekeeper.run(), name="gates"),
                 tasks.create_task(self._clear_away(), name="clear away"),
                 tasks.create_task(self._teller.run(lambda: self._settings), name="alerts"),
+                tasks.create_task(self._heartbeat.run(lambda: self._settings.heartbeat), name="heartbeat"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
             ]
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
@@ -134,6 +137,7 @@ class Bridge:
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
         self._broker.adopt(_wanted(routes, hooks))
+        self._heartbeat.wake()
         if ending:
             await asyncio.wait(ending.values())
 
@@ -236,6 +240,7 @@ class Bridge:
         self._gatekeeper.connected(on=self._broker.connected)
         if not self._broker.connected:
             self._devices.listening(on=False)
+        self._heartbeat.wake()
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
 
     def _former_filters(self) -> list[str]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bridge.admin.settings import AdminSettings
 from bridge.config.secrets import STAND_IN
@@ -24,6 +24,7 @@ from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
+from bridge.watch.heartbeat import problem_with_url
 
 _IN_THE_CLEAR = (
     "its secret crosses the network in the clear, as hooks listen on {listen} without TLS: "
@@ -51,6 +52,7 @@ class Settings(Slice):
     log: LogSettings = LogSettings()
     alerts: AlertSettings | None = None
     auto_reload: bool = False
+    heartbeat: SecretStr | None = None
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
     outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
     inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
@@ -82,6 +84,9 @@ class Settings(Slice):
         yield from self._secret_problems()
         yield from self._destination_problems()
         yield from self._name_problems()
+        url = self.heartbeat.get_secret_value() if self.heartbeat is not None else STAND_IN
+        if url != STAND_IN and (problem := problem_with_url(url)):
+            yield ("heartbeat",), problem
         if self.mqtt.share is not None:
             for name, hook in self.inbound.items():
                 if hook.listens_to:

@@ -21,9 +21,9 @@ from bridge.model import Outcome, Reply, Result, Verdict
 from bridge.rules.retry import Judging, RetryPolicy, delay, judge
 from bridge.rules.signing import SCHEMES, Evidence, Verification, verify
 from bridge.rules.units import duration_text
-from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 from bridge.watch.metrics import exposition
 from tests.rig.certificates import certificate
+from tests.rig.figures import FIGURES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -73,6 +73,7 @@ def test_config_in_the_docs_is_valid(block: str, tmp_path: Path, monkeypatch: py
     for kind, secret_of in {"LOGIN": "hall:correct-horse", "PUBLIC_KEY": "89cd7489bf665a36667ba46dfd521ca6713fd2f9ad842835340b244e98355f2a"}.items():
         environment |= dict.fromkeys(re.findall(rf'"env:(\w+_{kind})"', block), secret_of)
     environment |= dict.fromkeys(re.findall(r'apprise = "env:(\w+)"', block), "json://localhost")
+    environment |= dict.fromkeys(re.findall(r'heartbeat = "env:(\w+)"', block), "https://example.com/")
     if "/etc/mqtthook/tls/" in block:
         certificate(tmp_path, "listener")
         (tmp_path / "listener.key").chmod(0o600)
@@ -264,13 +265,7 @@ def test_every_scheme_has_its_row_and_a_hook_to_copy() -> None:
 
 
 def test_metrics_in_the_docs_are_exposed() -> None:
-    figures = Figures(
-        version="0", config=ConfigFigures(loaded_at=0), started_at=0, connected=True, broker="", unacknowledged=0, redelivered=0, sessions_lost=0, messages_received=0, messages_unmatched=0,
-        requests_refused=0, imbalance=0, full=False, unsaved=0, held=0, remembered=0, commits=0, used_bytes=0, max_bytes=0, oldest_at=None,
-        destinations={"d": DestinationFigures(waiting=0, failures=0, state="ok", disabled=None)},
-        mappings={"m": MappingFigures(stopped=False, received=0, waiting=0, dead_letters=0, outcomes=outcomes({}))},
-    )  # fmt: skip
-    exposed = set(re.findall(r"^(mqtthook_\w+)", exposition(figures).decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^(mqtthook_\w+)", exposition(FIGURES).decode(), re.MULTILINE))
     named = {name for path in PAGES for name in re.findall(r"\bmqtthook_\w+", path.read_text())}
     assert named
     assert named <= exposed
