@@ -11,12 +11,14 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.destinations import Destinations, note_of, state_of
 from bridge.app.heartbeat import Heartbeat
+from bridge.app.home_assistant import NOTE, HomeAssistant
 from bridge.app.listeners import Listeners
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
@@ -25,7 +27,7 @@ from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import RenderError
-from bridge.model import Event, Lane, Letter, Message
+from bridge.model import Event, Lane, Letter, Message, State
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Clock, Courier
 from bridge.outbox.devices import Devices
@@ -33,11 +35,12 @@ from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import PART, Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
 from bridge.rules.events import event_for, readdressed
+from bridge.rules.home_assistant import Device
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Routes
@@ -65,13 +68,17 @@ class Bridge:
         self._routes, self._hooks = settings.routes(), settings.hooks()
         self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=CLOCK, new_id=_new_event_id)
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
+        orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
+        self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=CLOCK, orders=orders)
         self._replies = ReplyIntake(self.outbox, self._routes, wall=CLOCK.wall)
         self._messages = MessageIntake(
-            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=_new_event_id, is_pressed=lambda: self._broker.pressed, hear=self._devices.hear
+            self.outbox, self._gatekeeper, self._routes, storms=self._storms, new_id=_new_event_id, is_pressed=lambda: self._broker.pressed, hear=self._hear
         )
+        self._messages.aside = _aside(self._home_assistant.device)
         self._requests = RequestIntake(self.outbox, self._hooks, self._devices, clock=CLOCK, new_id=_new_command_id, is_connected=lambda: self._broker.connected)
         self.outbox.keep_latest(_latest(self._routes))
-        self._broker = Broker(settings.mqtt, _wanted(self._routes, self._hooks), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
+        self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
         self._destinations = Destinations(self.outbox, outlet, self._replies, clock=CLOCK, event_of=self._event_of)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=CLOCK).courier()
@@ -95,6 +102,7 @@ class Bridge:
                 tasks.create_task(self._gatekeeper.run(), name="gates"),
                 tasks.create_task(self._clear_away(), name="clear away"),
                 tasks.create_task(self._teller.run(lambda: self._settings), name="alerts"),
+                tasks.create_task(self._home_assistant.run(self._broker), name="home assistant"),
                 tasks.create_task(self._heartbeat.run(lambda: self._settings.heartbeat), name="heartbeat"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
             ]
@@ -136,7 +144,10 @@ class Bridge:
         self._messages.routes = self._replies.routes = routes
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
-        self._broker.adopt(_wanted(routes, hooks))
+        self._home_assistant.adopt(settings)
+        self._messages.aside = _aside(self._home_assistant.device)
+        self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device))
+        self._teller.wake()
         self._heartbeat.wake()
         if ending:
             await asyncio.wait(ending.values())
@@ -240,8 +251,30 @@ class Bridge:
         self._gatekeeper.connected(on=self._broker.connected)
         if not self._broker.connected:
             self._devices.listening(on=False)
+        self._home_assistant.tell()
+        self._teller.wake()
         self._heartbeat.wake()
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
+
+    def _hear(self, message: Message) -> bool:
+        """Let those hear a message that no mapping speaks for; return True if one of them wanted it."""
+        wanted = [self._devices.hear(message), self._home_assistant.hear(message)]
+        return any(wanted)
+
+    async def _retry_dead(self) -> None:
+        dead, after = Selection(state=State.DEAD), 0
+        for until, _ in await self.outbox.parts(dead, PART):
+            await self.outbox.retry(replace(dead, after=after, until=until))
+            after = until
+        self._teller.wake()
+
+    async def _pause_all(self) -> None:
+        self.pause(None)
+        self._teller.wake()
+
+    async def _resume_all(self) -> None:
+        self.resume(None)
+        self._teller.wake()
 
     def _former_filters(self) -> list[str]:
         noted = json.loads(self._store.note("subscriptions") or "{}")
@@ -262,6 +295,7 @@ class Bridge:
                 failures=couriers[name].failures if name in couriers else 0,
                 state=state_of(couriers[name]) if name in couriers else "not in the config any more",
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
+                delivered_at=couriers[name].delivered_at if name in couriers else None,
             )
             for name in {**couriers, **waiting}
         }
@@ -296,8 +330,14 @@ def _latest(routes: Routes) -> list[str]:
     return [route.mapping for route in routes.all if route.rule.keep == "latest"]
 
 
-def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
-    """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
+def _aside(device: Device | None) -> str:
+    return "" if device is None else device.last_delivery
+
+
+def _wanted(routes: Routes, hooks: Hooks, device: Device | None) -> dict[str, Subscription]:
+    """Return what to subscribe to: for the mappings, for the hooks that listen to their devices, and for Home Assistant's *device*."""
     mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
     devices = ((Filter.parse("/".join(filter_of(topic))), Subscription(1, retained=True, always=True)) for hook in hooks.all for topic in hook.rule.listens_to)
-    return subscriptions((*mappings, *devices))
+    # At QoS 0: what is pressed while the bridge is away is not to happen hours later.
+    buttons = ((Filter.literal(topic), Subscription(0, retained=False)) for topic in (sorted(device.heard) if device is not None else ()))
+    return subscriptions((*mappings, *devices, *buttons))

@@ -18,6 +18,7 @@ from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
+from bridge.rules.home_assistant import HomeAssistantSettings
 from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
@@ -51,6 +52,7 @@ class Settings(Slice):
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
     alerts: AlertSettings | None = None
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     auto_reload: bool = False
     heartbeat: SecretStr | None = None
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
@@ -88,6 +90,8 @@ class Settings(Slice):
         if url != STAND_IN and (problem := problem_with_url(url)):
             yield ("heartbeat",), problem
         if self.mqtt.share is not None:
+            if self.home_assistant.enabled:
+                yield ("home_assistant", "enabled"), "it can't be used with mqtt.share: what its buttons say may go to another bridge of the group"
             for name, hook in self.inbound.items():
                 if hook.listens_to:
                     key = "confirm" if hook.confirm is not None else "available"

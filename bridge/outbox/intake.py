@@ -56,10 +56,13 @@ class MessageIntake:
         self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
         self._new_id, self._is_pressed, self._hear = new_id, is_pressed, hear
         self.counters = Counters()
+        self.aside = ""  # the topic of our own word on deliveries: an event made of it would lead to the next one, for ever
 
     def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
         """Give a message to every mapping that takes its topic; the receipt is settled when all of that is safe."""
         self.counters.received += 1
+        if message.topic == self.aside:
+            return
         heard, routes = self._hear(message), self.routes.of(message.topic)
         if not routes:
             self.counters.unmatched += not heard

@@ -95,6 +95,12 @@ def queue_status(figures: Figures, *, now: float) -> dict[str, Any]:
     return {"waiting": figures.waiting, "oldest_s": oldest_s, "dead_letters": figures.dead_letters, "full": figures.full}
 
 
+def problem_status(figures: Figures, *, now: float) -> dict[str, Any]:
+    """Return what the status topic of problems says: what is wrong, without numbers that would change all the time."""
+    reasons = [f"{subject}: {kind}" for kind, subject in troubles(figures, now=now)]
+    return {"problem": bool(reasons), "reasons": reasons}
+
+
 def config_status(config: ConfigFigures) -> dict[str, Any]:
     """Return what the status topic of the config says."""
     return {"state": "refused" if config.problems else "ok", "loaded_at": timestamp(config.loaded_at), "problems": list(config.problems)}

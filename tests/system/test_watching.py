@@ -1,21 +1,26 @@
-"""Somebody watches from outside: a heartbeat that stops when something is wrong."""
+"""Somebody watches: from outside by a heartbeat that stops when something is wrong, in the house by Home Assistant."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
+from jinja2 import Environment
 from pydantic import SecretStr
 
 from bridge.app.heartbeat import Heartbeat
 from bridge.edges.outlet import Outlet
 from bridge.outbox.courier import Clock
 from bridge.watch.figures import Figures
+from tests.rig.client import Device, device
+from tests.rig.daemon import Daemon
 from tests.rig.figures import FIGURES
 from tests.rig.mosquitto import Mosquitto
 from tests.rig.receiver import Receiver, Reply
 from tests.rig.wait import until
-from tests.system.test_reload import House, mapping
+from tests.system.test_reload import House, mapping, payloads
 
 TOKEN = "d1f6c0a2-not-for-anybody"
 SECOND_TOKEN = "e2a7-not-for-anybody-either"
@@ -106,3 +111,145 @@ def test_without_a_heartbeat_nothing_is_looked_at() -> None:
 
     asyncio.run(watched())
     assert looked == []
+
+
+# --- Home Assistant ---
+
+SWITCHED_ON = "\n[home_assistant]\nenabled = true\n"
+
+
+class Shown:
+    """What Home Assistant knows of the bridge, by what it heard."""
+
+    def __init__(self, device: Device, client_id: str) -> None:
+        self._device, self.topic = device, f"homeassistant/device/{client_id}/config"
+
+    @property
+    def documents(self) -> list[bytes]:
+        return self._device.payloads(self.topic)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        found = json.loads(self.documents[-1])["cmps"]
+        assert isinstance(found, dict)
+        return found
+
+    def state(self, key: str) -> str:
+        """Return a sensor's state, "" while it is unknown."""
+        component = self.components[key]
+        heard = self._device.payloads(component["state_topic"])
+        if not heard or not heard[-1]:
+            return ""
+        text = heard[-1].decode()
+        value_json = json.loads(text) if text[0] == "{" else None
+        return Environment(autoescape=False).from_string(component["value_template"]).render(value=text, value_json=value_json)
+
+    def press(self, key: str, *, retain: bool = False) -> None:
+        component = self.components[key]
+        self._device.publish(component["command_topic"], component["payload_press"], retain=retain)
+
+
+def test_home_assistant_shows_the_bridge_and_its_buttons_do_what_they_say(tmp_path: Path, broker: Mosquitto) -> None:
+    down = [True]
+    with (
+        Receiver(lambda path, headers, body: Reply(400 if down[0] else 200)) as receiver,
+        device(broker.port, "homeassistant/#", "mqtthook/#") as ear,
+        Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", receiver.url) + mapping("door", receiver.url) + SWITCHED_ON) as bridge,
+    ):
+        shown = Shown(ear, "bridge-bridge")
+        until(lambda: shown.documents, "the device")
+        assert {"waiting", "last_delivery", "problem", "destination_hall", "destination_door", "retry", "pause", "resume"} <= set(shown.components)
+        until(lambda: [shown.state(key) for key in ("waiting", "oldest", "dead_letters", "last_delivery", "problem", "destination_hall")] == ["0", "0", "0", "", "OFF", "OFF"], "its states")
+        ear.publish("hall/x", "1")
+        until(lambda: shown.state("dead_letters") == "1", "a dead letter to be shown", within=30)
+        down[0] = False
+        shown.press("retry")
+        until(lambda: receiver.accepted, "the dead letter to be tried again")
+        until(lambda: shown.state("dead_letters") == "0" and shown.state("last_delivery"), "that to be shown", within=30)
+        shown.press("pause")
+        until(lambda: json.loads(ear.payloads("mqtthook/status/destination/hall")[-1])["state"] == "paused", "the pause to be shown")
+        assert bridge.json("status")["destinations"]["door"]["state"] == "paused"
+        ear.publish("hall/x", "2")
+        until(lambda: bridge.json("queue", "list"), "an event to wait")
+        shown.press("resume")
+        until(lambda: len(receiver.accepted) == 2, "it to go on")
+        assert bridge.metrics()["mqtthook_messages_unmatched_total"] == 0
+
+
+def test_a_press_that_is_retained_or_no_press_does_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "homeassistant/#", "mqtthook/#") as ear, Receiver() as receiver:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + SWITCHED_ON)
+        for payload in ("PRESS", "press"):
+            ear.publish("mqtthook/status/command/pause", payload, retain=True)
+        with made.bridge as bridge:
+            shown = Shown(ear, "bridge-bridge")
+            until(lambda: shown.documents, "the device")
+            ear.publish("mqtthook/status/command/pause", "", retain=False)
+            ear.publish("mqtthook/status/command/drop", "PRESS")
+            shown.press("resume")
+            until(lambda: "home assistant button=resume" in bridge.log, "the press that is one")
+            assert "button=pause" not in bridge.log
+
+
+def test_the_device_is_described_again_when_home_assistant_is_born(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "homeassistant/#") as ear, Daemon(tmp_path / "bridge", broker=broker.url, mappings=SWITCHED_ON) as bridge:
+        shown = Shown(ear, "bridge-bridge")
+        until(lambda: len(shown.documents) == 1, "the device")
+        ear.publish("homeassistant/status", "offline")
+        ear.publish("homeassistant/status", "online")
+        until(lambda: len(shown.documents) == 2, "it to be described again")
+        assert shown.documents[0] == shown.documents[1]
+        assert bridge.metrics()["mqtthook_messages_unmatched_total"] == 0
+
+
+def retained_topics(broker: Mosquitto, *filters: str) -> set[str]:
+    """Return the topics that the broker keeps something of."""
+    with device(broker.port, *filters, "mark") as fresh:
+        fresh.publish("mark", "x")
+        until(lambda: fresh.payloads("mark"), "the broker to have handed out what it keeps")
+        return {heard.topic for heard in fresh.heard if heard.retained}
+
+
+def test_switched_off_it_is_taken_away_by_a_reload_and_by_the_next_start(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "homeassistant/#", "mqtthook/#") as ear, Receiver() as receiver:
+        made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + mapping("door", receiver.url) + SWITCHED_ON)
+        with made.bridge as bridge:
+            shown = Shown(ear, "bridge-bridge")
+            until(lambda: shown.documents, "the device")
+            ear.publish("hall/x", "1")
+            until(lambda: shown.state("last_delivery"), "a delivery to be shown", within=30)
+            made.write(mapping("hall", receiver.url) + SWITCHED_ON)
+            bridge.command("reload")
+            until(lambda: shown.components["destination_door"] == {"p": "binary_sensor"}, "a destination to go")
+            made.write(mapping("hall", receiver.url))
+            assert bridge.json("reload")["changed"] == ["home_assistant"]
+            until(lambda: shown.documents[-1] == b"", "the device to go")
+            until(lambda: ear.payloads("mqtthook/status/last_delivery")[-1] == b"", "its topic to go too")
+            made.write(mapping("hall", receiver.url) + SWITCHED_ON)
+            bridge.command("reload")
+            until(lambda: shown.documents[-1] != b"", "the device to come back")
+            assert bridge.stop() == 0
+            made.write(mapping("hall", receiver.url))
+            bridge.start()
+            until(lambda: shown.documents[-1] == b"", "the device to go")
+            assert not {topic for topic in retained_topics(broker, "homeassistant/#", "mqtthook/#") if "homeassistant" in topic or "last_delivery" in topic}
+
+
+def test_a_mapping_that_takes_everything_is_not_fed_by_what_is_told_of_its_own_deliveries(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "homeassistant/#", "mqtthook/#") as ear, Receiver() as receiver:
+        everything = mapping("hall", receiver.url).replace("hall/#", "#")
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=everything + SWITCHED_ON) as bridge:
+            ear.publish("hall/x", "1")
+            until(lambda: ear.payloads("mqtthook/status/last_delivery"), "a delivery to be told of", within=30)
+            ear.publish("hall/x", "2")
+            until(lambda: 2 in payloads(receiver), "what came after it")
+            assert not [received for received in receiver.accepted if json.loads(received.body)["data"]["topic"].endswith("/last_delivery")]
+            assert bridge.metrics()["mqtthook_messages_unmatched_total"] == 0
+
+
+def test_nothing_of_it_is_there_unless_it_is_wanted(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "homeassistant/#", "mqtthook/#") as ear, Receiver() as receiver, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", receiver.url)) as bridge:
+        ear.publish("hall/x", "1")
+        until(lambda: receiver.accepted, "a delivery")
+        bridge.stop()
+        assert not [heard for heard in ear.heard if heard.topic.startswith("homeassistant") or "last_delivery" in heard.topic]

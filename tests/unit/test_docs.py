@@ -292,5 +292,5 @@ def test_a_sentence_that_troubleshooting_quotes_is_one_that_is_said(quoted: str)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
     # a section with a device for each key of the language; a hook for each sender; a row for each command
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 200}
+    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 300}
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)

@@ -17,7 +17,7 @@ from bridge.config.settings import Settings
 from tests.rig.certificates import certificate
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-SWITCHED_OFF = re.compile(r"^# (?=\[[a-z.\-]+\]|[a-z_]+ = )", re.MULTILINE)
+SWITCHED_OFF = re.compile(r"^# (?=\[[a-z_.\-]+\]|[a-z_]+ = )", re.MULTILINE)
 SHARED = re.compile(r"^share = .*$", re.MULTILINE)  # it doesn't go with hooks that listen to their devices; tests/unit/test_config.py has it
 SECRET = "whsec_" + "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE="
 SERVICE = "json://localhost"
