@@ -110,6 +110,7 @@ class Bridge:
             ready()
             await ended
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
+            self.outbox.onlookers.close()
             await self._listeners.close()
             self._broker.hold()
             self._commands.stop()
@@ -232,6 +233,7 @@ class Bridge:
             memories=self.outbox.memories.documents,
             move=self.move,
             reload=reload,
+            tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
 
     def _event_of(self, letter: Letter) -> Event:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
@@ -15,12 +17,12 @@ from bridge.edges.outlet import Outlet
 from bridge.outbox.courier import Clock
 from bridge.watch.figures import Figures
 from tests.rig.client import Device, device
-from tests.rig.daemon import Daemon
+from tests.rig.daemon import COMMAND, SECRET, Daemon
 from tests.rig.figures import FIGURES
 from tests.rig.mosquitto import Mosquitto
 from tests.rig.receiver import Receiver, Reply
 from tests.rig.wait import until
-from tests.system.test_reload import House, mapping, payloads
+from tests.system.test_reload import House, hook, mapping, payloads, post
 
 TOKEN = "d1f6c0a2-not-for-anybody"
 SECOND_TOKEN = "e2a7-not-for-anybody-either"
@@ -253,3 +255,66 @@ def test_nothing_of_it_is_there_unless_it_is_wanted(tmp_path: Path, broker: Mosq
         until(lambda: receiver.accepted, "a delivery")
         bridge.stop()
         assert not [heard for heard in ear.heard if heard.topic.startswith("homeassistant") or "last_delivery" in heard.topic]
+
+
+# --- tail ---
+
+
+class Tail:
+    """`mqtthook tail` in a process of its own."""
+
+    def __init__(self, bridge: Daemon, *options: str) -> None:
+        bridge.metrics()
+        self._file = bridge.directory / f"tail-{len(list(bridge.directory.glob('tail-*')))}"
+        with self._file.open("wb") as out:
+            arguments = [*COMMAND, "tail", "--json", *options, "--config", str(bridge.config)]
+            self.process = subprocess.Popen(arguments, stdout=out, stderr=subprocess.PIPE, cwd=bridge.directory, env=bridge.environment | {"PYTHONUNBUFFERED": "1"})
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def whats(self, **wanted: str) -> list[str]:
+        return [line["what"] for line in self.lines if wanted.items() <= line.items()]
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
+        """Return its exit code, and what it complained of."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said.decode()
+
+
+def test_tail_shows_what_happens_live_and_ends_with_the_daemon(tmp_path: Path, broker: Mosquitto) -> None:
+    answers = [Reply(503), Reply(200), Reply(400)]
+    with Receiver(lambda path, headers, body: answers.pop(0) if answers else Reply()) as receiver, device(broker.port) as house:
+        mappings = mapping("hall", receiver.url, more='when = "payload"') + mapping("door", receiver.url) + hook("lamp", "lamp/set")
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge:
+            everything, of_hall, of_door = Tail(bridge), Tail(bridge, "--mapping", "hall"), Tail(bridge, "--destination", "door")
+            # Each begins at a moment of its own: what is shown first tells that it has.
+            until(lambda: house.publish("hall/x", "0") and all(tail.lines for tail in (everything, of_hall)), "them to watch")
+            house.publish("hall/x", "1")
+            until(lambda: of_hall.whats()[-2:] == ["retry", "delivered"], "a retry and a delivery")
+            until(lambda: house.publish("door/x", "hush") and "dead" in everything.whats(mapping="door"), "a dead letter")
+            assert post(bridge, "lamp") == 200
+            assert bridge.post("/hooks/lamp", b"x", Authorization="Bearer wrong")[0] == 401
+            until(lambda: everything.whats(mapping="lamp") == ["received", "delivered", "refused"], "a command and a refusal")
+            until(lambda: "delivered" in of_door.whats(), "the deliveries of one destination")
+            assert {"received", "filtered"} <= set(of_hall.whats())
+            assert {line["mapping"] for line in of_hall.lines} == {"hall"}
+            assert {line["destination"] for line in of_door.lines} == {"door"}
+            assert "hush" not in str(everything.lines)
+            assert SECRET not in str(everything.lines)
+            assert of_hall.end(signal.SIGINT)[0] in (0, -signal.SIGINT)
+            assert bridge.stop() == 0
+            assert everything.end() == (1, "mqtthook: the daemon ends\n")
+            assert of_door.end()[0] == 1
+
+
+def test_tail_says_so_when_the_daemon_is_killed_or_there_is_none(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as house, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", receiver.url)) as bridge:
+        tail = Tail(bridge)
+        until(lambda: house.publish("hall/x", "0") and tail.lines, "it to watch")
+        bridge.kill()
+        assert tail.end() == (1, "mqtthook: the daemon has ended\n")
+        assert "no daemon runs" in bridge.command("tail", code=1)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import time
 from types import TracebackType
@@ -149,6 +149,8 @@ class Inlet:
             whole = await self._whole(request, guest.peer)
             guest.begin()
             response = await self._answer(request.method, whole)
+            if response.stream is not None:
+                return await _streamed(request, response, response.stream)
         except HookError as exc:
             headers = {} if exc.retry_after_s is None else {"Retry-After": str(exc.retry_after_s)}
             response = problem(exc.status, exc.detail, headers=headers)
@@ -201,6 +203,20 @@ class Inlet:
         if not self._hinted and not self._trusted.trust(peer) and "x-forwarded-for" in headers and peer in ("127.0.0.1", "::1"):
             self._hinted = True
             logger.warning("a request from %s has X-Forwarded-For, which is not believed: if a proxy runs there, set http.trusted_proxies = [\"%s\"]", peer, peer)
+
+
+async def _streamed(request: web.BaseRequest, response: Response, stream: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Write a response whose end is not known yet; one who has gone ends it with ConnectionError."""
+    answer = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type, "Server": "mqtthook"})
+    answer.force_close()
+    await answer.prepare(request)
+    try:
+        async for chunk in stream:
+            await answer.write(chunk)
+    finally:
+        await stream.aclose()
+    await answer.write_eof()
+    return answer
 
 
 def _is_compressed(request: web.BaseRequest) -> bool:
