@@ -41,6 +41,7 @@ class Counters:
     received: int = 0
     unmatched: int = 0
     looped: int = 0
+    lost: int = 0
 
 
 class MessageIntake:
@@ -78,7 +79,11 @@ class MessageIntake:
         if message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
             self._end(route, Result.DROPPED)
             self._tell_onlookers(route, message, Result.DROPPED, "the outbox is full")
-            logger.error("dropped mapping=%s topic=%r reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic)
+            self.counters.lost += 1
+            if self.counters.lost & (self.counters.lost - 1) == 0:  # at first and then at each power of two
+                logger.error(
+                    "dropped mapping=%s topic=%r lost=%d reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic, self.counters.lost
+                )
             return
         found, fates = self._fates(message, route)
         if found is not None and found.result is None and self._storms.stopped(route.mapping, message.topic):

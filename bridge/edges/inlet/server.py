@@ -55,7 +55,7 @@ class Inlet:
         """Prepare it; *admit* is asked before a body is read, *tls* for each connection, and *trusted* tell other addresses than their own."""
         self._listening, self._answer, self._max_body, self._admit, self._tls = listening, answer, max_body, admit, tls
         self._trusted = trusted or Proxies()
-        self._guests, self._refused, self._closing, self._hinted = Guests(), 0, False, False
+        self._guests, self._refused, self._pauses, self._closing, self._hinted = Guests(), 0, 0, False, False
 
     async def __aenter__(self) -> Self:
         self._loop, self._server = asyncio.get_running_loop(), web.Server(self._handle)
@@ -106,7 +106,9 @@ class Inlet:
         """Take no connections for a while: with no descriptor or memory left, the next try would fail as well, and at once."""
         if self._closing:
             return
-        logger.error("connections are not taken for %g s: %s", PAUSE_S, exc.strerror)
+        self._pauses += 1
+        if self._pauses & (self._pauses - 1) == 0:  # at first and then at each power of two
+            logger.error("connections are not taken for %g s: %s pauses=%d", PAUSE_S, exc.strerror, self._pauses)
         self._loop.remove_reader(listening)
         self._loop.call_later(PAUSE_S, self._go_on, listening)
 
