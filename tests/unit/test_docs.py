@@ -4,6 +4,7 @@ The rule for a ```toml block: it is a config, or a fragment of one that lacks `v
 is supplied. The rule for a ```sh block: each `mqtthook` in the place of a command is one, with options that exist.
 """
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -271,6 +272,13 @@ def test_metrics_in_the_docs_are_exposed() -> None:
     assert named <= exposed
 
 
+def test_every_metric_has_its_row_with_its_labels_and_no_row_is_of_another() -> None:
+    shown = {re.sub(r'="[^"]*"', "", line.rpartition(" ")[0]) for line in exposition(FIGURES).decode().splitlines() if not line.startswith("#")}
+    rows = re.findall(r"^\| `(mqtthook_[\w{},]+)` \|", page("operations.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(shown)
+    assert {label for name in shown for label in re.findall(r"[{,](\w+)", name)} == {"mapping", "destination", "outcome", "result"}, "what a person wrote, or a word of ours"
+
+
 @pytest.mark.parametrize("result", Result)
 def test_every_outcome_of_the_ledger_is_named(result: Result) -> None:
     assert result in page("operations.md")
@@ -289,8 +297,25 @@ def test_a_sentence_that_troubleshooting_quotes_is_one_that_is_said(quoted: str)
     assert any(all(part in source for part in parts) for source in sources)
 
 
+def errors_said() -> Iterator[str]:
+    """Yield the text of each call that logs at ERROR."""
+    for path in sorted((ROOT / "bridge").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("error", "exception", "critical") and ast.unparse(call.func.value) == "logger":
+                assert isinstance(call.args[0], ast.Constant), f"{path.name}:{call.lineno}: a text that can't be looked for"
+                yield str(call.args[0].value)
+
+
+@pytest.mark.parametrize("said", list(errors_said()))
+def test_every_sentence_at_error_is_quoted_with_what_to_do(said: str) -> None:
+    """By its first words that are always the same, as a person would search for them."""
+    pieces = [piece.strip(" :;") for piece in re.split(r"%[-.\d]*[a-z]", said)]
+    words = next(piece for piece in pieces if len(piece) > len("http.tls."))
+    assert any(quoted in words or words in quoted for quoted in quotations() if len(quoted) > len("http.tls.")), words
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
-    # a section with a device for each key of the language; a hook for each sender; a row for each command
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 300}
+    # a section with a device for each key of the language; a hook for each sender; a row for each command and metric; an entry for each error
+    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 220, "troubleshooting.md": 140}
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)
