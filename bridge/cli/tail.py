@@ -8,7 +8,6 @@ import click
 
 from bridge.cli.common import complain, config_option, control_socket, fail, json_option
 from bridge.cli.control import follow
-from bridge.rules.learn.wishes import escaped
 
 _COLOURS = {"received": "blue", "delivered": "green", "retry": "yellow", "dead": "red", "expired": "red", "dropped": "red", "refused": "magenta"}
 _OWN_PLACE = ("at", "what")
@@ -54,5 +53,5 @@ def _shown(line: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    text = escaped(str(value))
-    return repr(text) if " " in text else text
+    text = str(value)
+    return text if text.isprintable() and " " not in text else repr(text)  # a topic can't move the cursor, nor look like a field

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 from dataclasses import replace
@@ -197,10 +198,14 @@ def test_the_device_is_described_again_when_home_assistant_is_born(tmp_path: Pat
     with device(broker.port, "homeassistant/#") as ear, Daemon(tmp_path / "bridge", broker=broker.url, mappings=SWITCHED_ON) as bridge:
         shown = Shown(ear, "bridge-bridge")
         until(lambda: len(shown.documents) == 1, "the device")
+        bridge.command("queue", "list")  # all that there is to write is on disk then
+        commits = bridge.metrics()["mqtthook_outbox_commits_total"]
         ear.publish("homeassistant/status", "offline")
         ear.publish("homeassistant/status", "online")
         until(lambda: len(shown.documents) == 2, "it to be described again")
         assert shown.documents[0] == shown.documents[1]
+        bridge.command("queue", "list")
+        assert bridge.metrics()["mqtthook_outbox_commits_total"] == commits, "what is known already is not noted again"
         assert bridge.metrics()["mqtthook_messages_unmatched_total"] == 0
 
 
@@ -264,15 +269,18 @@ class Tail:
     """`mqtthook tail` in a process of its own."""
 
     def __init__(self, bridge: Daemon, *options: str) -> None:
-        bridge.metrics()
         self._file = bridge.directory / f"tail-{len(list(bridge.directory.glob('tail-*')))}"
         with self._file.open("wb") as out:
-            arguments = [*COMMAND, "tail", "--json", *options, "--config", str(bridge.config)]
+            arguments = [*COMMAND, "tail", *options, "--config", str(bridge.config)]
             self.process = subprocess.Popen(arguments, stdout=out, stderr=subprocess.PIPE, cwd=bridge.directory, env=bridge.environment | {"PYTHONUNBUFFERED": "1"})
 
     @property
+    def text(self) -> str:
+        return self._file.read_text()
+
+    @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in self.text.splitlines(keepends=True) if line.endswith("\n")]
 
     def whats(self, **wanted: str) -> list[str]:
         return [line["what"] for line in self.lines if wanted.items() <= line.items()]
@@ -290,7 +298,7 @@ def test_tail_shows_what_happens_live_and_ends_with_the_daemon(tmp_path: Path, b
     with Receiver(lambda path, headers, body: answers.pop(0) if answers else Reply()) as receiver, device(broker.port) as house:
         mappings = mapping("hall", receiver.url, more='when = "payload"') + mapping("door", receiver.url) + hook("lamp", "lamp/set")
         with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge:
-            everything, of_hall, of_door = Tail(bridge), Tail(bridge, "--mapping", "hall"), Tail(bridge, "--destination", "door")
+            everything, of_hall, of_door = Tail(bridge, "--json"), Tail(bridge, "--json", "--mapping", "hall"), Tail(bridge, "--json", "--destination", "door")
             # Each begins at a moment of its own: what is shown first tells that it has.
             until(lambda: house.publish("hall/x", "0") and all(tail.lines for tail in (everything, of_hall)), "them to watch")
             house.publish("hall/x", "1")
@@ -314,7 +322,10 @@ def test_tail_shows_what_happens_live_and_ends_with_the_daemon(tmp_path: Path, b
 def test_tail_says_so_when_the_daemon_is_killed_or_there_is_none(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as house, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", receiver.url)) as bridge:
         tail = Tail(bridge)
-        until(lambda: house.publish("hall/x", "0") and tail.lines, "it to watch")
+        until(lambda: house.publish("hall/\u202e x", "0") and re.search("received.*delivered", tail.text, re.DOTALL), "it to watch")
+        assert re.search(r"^\d\d:\d\d:\d\d\.\d{3} received  mapping=hall topic='hall/\\u202e x'$", tail.text, re.MULTILINE), tail.text
+        assert re.search(r"^[\d:.]+ delivered mapping=hall destination=hall event=evt_\w+ attempt=1 status=200 took_s=[\d.]+$", tail.text, re.MULTILINE), tail.text
+        assert "\x1b" not in tail.text, "there is no terminal"
         bridge.kill()
         assert tail.end() == (1, "mqtthook: the daemon has ended\n")
         assert "no daemon runs" in bridge.command("tail", code=1)
