@@ -6,7 +6,7 @@ neighbour can get at it. On the network side there is nothing that changes anyth
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class Watched:
     memories: Callable[[], list[dict[str, Any]]]
     move: Callable[[Selection, str], Awaitable[int]]
     reload: Callable[[], Awaitable[Changed]]
+    tail: Callable[[str | None, str | None], AsyncGenerator[bytes, None]]
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -138,6 +139,7 @@ class ControlSide:
             ("POST", "/resume"): self._resume,
             ("POST", "/pause"): self._pause,
             ("POST", "/reload"): self._reload,
+            ("POST", "/tail"): self._tail,
         }
 
     async def answer(self, method: str, request: Request) -> Response:
@@ -196,6 +198,10 @@ class ControlSide:
 
     async def _reload(self, _request: Request) -> Response:
         return json_response(200, (await self._watched.reload()).document())
+
+    async def _tail(self, request: Request) -> Response:
+        asked = _asked(request)
+        return Response(status=200, body=b"", content_type="application/x-ndjson", stream=self._watched.tail(asked.get("mapping"), asked.get("destination")))
 
     async def _history(self, request: Request) -> Response:
         return json_response(200, [attempt.document() for attempt in await self._watched.queue.history(past(_asked(request)))])

@@ -10,12 +10,15 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.clock import HouseClock
 from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.heartbeat import Heartbeat
+from bridge.app.home_assistant import NOTE, HomeAssistant
 from bridge.app.listeners import Listeners
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
@@ -24,7 +27,7 @@ from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError
-from bridge.model import Event, Lane, Letter, Message
+from bridge.model import Event, Lane, Letter, Message, State
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
@@ -32,11 +35,12 @@ from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
-from bridge.outbox.selection import Selection
+from bridge.outbox.selection import PART, Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
 from bridge.rules.events import event_for, readdressed
+from bridge.rules.home_assistant import Device
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Routes
@@ -65,6 +69,8 @@ class Bridge:
         self._routes, self._hooks = settings.routes(), settings.hooks()
         self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
+        orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
+        self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)
         self._replies = ReplyIntake(self.outbox, self._routes, wall=clock.wall)
         self._messages = MessageIntake(
             self.outbox,
@@ -73,9 +79,10 @@ class Bridge:
             storms=self._storms,
             new_id=_new_event_id,
             is_pressed=lambda: self._broker.pressed,
-            hear=self._devices.hear,
+            hear=self._hear,
             wall=clock.wall,
         )
+        self._messages.aside = _aside(self._home_assistant.device)
         self._requests = RequestIntake(
             self.outbox,
             self._hooks,
@@ -86,11 +93,13 @@ class Bridge:
             is_clock_set=self._house_clock.is_set,
         )
         self.outbox.keep_latest(_latest(self._routes))
-        self._broker = Broker(settings.mqtt, _wanted(self._routes, self._hooks), take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
+        self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
         self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
         self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
@@ -111,6 +120,8 @@ class Bridge:
                 tasks.create_task(self._gatekeeper.run(), name="gates"),
                 tasks.create_task(self._clear_away(), name="clear away"),
                 tasks.create_task(self._teller.run(lambda: self._settings), name="alerts"),
+                tasks.create_task(self._home_assistant.run(self._broker), name="home assistant"),
+                tasks.create_task(self._heartbeat.run(lambda: self._settings.heartbeat), name="heartbeat"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
                 tasks.create_task(self._house_clock.run(lambda: self._destinations.allow(ready=True)), name="clock"),
             ]
@@ -120,6 +131,7 @@ class Bridge:
             async with self._adopting:  # a courier that began from here on would never be told to stop
                 self._tasks = None
             # In this order: take nothing more in, let what is in flight come back, make the rest safe, acknowledge, leave.
+            self.outbox.onlookers.close()
             await self._listeners.close()
             self._broker.hold()
             self._commands.stop()
@@ -161,8 +173,12 @@ class Bridge:
         self._messages.routes = self._replies.routes = routes
         self._devices.adopt(hooks.all)
         self.outbox.adopt_latest(_latest(routes))
-        if self._broker.adopt(_wanted(routes, hooks)):
+        self._home_assistant.adopt(settings)
+        self._messages.aside = _aside(self._home_assistant.device)
+        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device)):
             self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
+        self._teller.wake()
+        self._heartbeat.wake()
         return ending
 
     def not_ready(self) -> str | None:
@@ -245,6 +261,7 @@ class Bridge:
             memories=self.outbox.memories.documents,
             move=self.move,
             reload=reload,
+            tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
 
     def _event_of(self, letter: Letter) -> Event:
@@ -264,7 +281,30 @@ class Bridge:
         self._gatekeeper.connected(on=self._broker.connected)
         if not self._broker.connected:
             self._devices.listening(on=False)
+        self._home_assistant.tell()
+        self._teller.wake()
+        self._heartbeat.wake()
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
+
+    def _hear(self, message: Message) -> bool:
+        """Let those hear a message that no mapping speaks for; return True if one of them wanted it."""
+        wanted = [self._devices.hear(message), self._home_assistant.hear(message)]
+        return any(wanted)
+
+    async def _retry_dead(self) -> None:
+        dead, after = Selection(state=State.DEAD), 0
+        for until, _ in await self.outbox.parts(dead, PART):
+            await self.outbox.retry(replace(dead, after=after, until=until))
+            after = until
+        self._teller.wake()
+
+    async def _pause_all(self) -> None:
+        self.pause(None)
+        self._teller.wake()
+
+    async def _resume_all(self) -> None:
+        self.resume(None)
+        self._teller.wake()
 
     def _former_filters(self) -> list[str]:
         noted = json.loads(self._store.note("subscriptions") or "{}")
@@ -285,6 +325,7 @@ class Bridge:
                 failures=couriers[name].failures if name in couriers else 0,
                 state=state_of(couriers[name]) if name in couriers else "not in the config any more",
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
+                delivered_at=couriers[name].delivered_at if name in couriers else None,
             )
             for name in {**couriers, **waiting}
         }
@@ -319,11 +360,17 @@ def _latest(routes: Routes) -> list[str]:
     return [route.mapping for route in routes.all if route.rule.keep == "latest"]
 
 
-def _wanted(routes: Routes, hooks: Hooks) -> dict[str, Subscription]:
-    """Return what to subscribe to: for the mappings, and for the hooks that listen to their devices."""
+def _aside(device: Device | None) -> str:
+    return "" if device is None else device.last_delivery
+
+
+def _wanted(routes: Routes, hooks: Hooks, device: Device | None) -> dict[str, Subscription]:
+    """Return what to subscribe to: for the mappings, for the hooks that listen to their devices, and for Home Assistant's *device*."""
     mappings = ((filter, Subscription(route.rule.qos, route.rule.retained != "ignore")) for route in routes.all for filter in route.rule.topic)
     rules = [hook.rule for hook in hooks.all]
     kept = ((rule.available.topic, Subscription(1, retained=True, always=True)) for rule in rules if rule.available is not None)
     live = ((rule.confirm.topic, Subscription(1, retained=False)) for rule in rules if rule.confirm is not None)
     devices = ((Filter.parse("/".join(filter_of(topic))), wish) for topic, wish in (*kept, *live))
-    return subscriptions((*mappings, *devices))
+    # At QoS 0: what is pressed while the bridge is away is not to happen hours later.
+    buttons = ((Filter.literal(topic), Subscription(0, retained=False)) for topic in (sorted(device.heard) if device is not None else ()))
+    return subscriptions((*mappings, *devices, *buttons))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from bridge.config.settings import Settings
@@ -11,7 +12,9 @@ from bridge.model import Command
 from bridge.outbox.courier import Clock
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.receipts import no_receipt
-from bridge.watch.alerts import Alert, Told, alert_letter, alerts, config_status, destination_status, queue_status
+from bridge.rules.home_assistant import LAST_DELIVERY
+from bridge.rules.payloads import timestamp
+from bridge.watch.alerts import Alert, Told, alert_letter, alerts, config_status, destination_status, problem_status, queue_status
 from bridge.watch.figures import Figures
 
 WATCH_EVERY_S = 10.0
@@ -23,23 +26,33 @@ class Teller:
     def __init__(self, outbox: Outbox, broker: Broker, figures: Callable[[], Awaitable[Figures]], *, clock: Clock, new_id: Callable[[], str]) -> None:
         self._outbox, self._broker, self._figures, self._clock, self._new_id = outbox, broker, figures, clock, new_id
         self._shown: dict[str, bytes] = {}
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look now: something that people watch has just changed."""
+        self._wake.set()
 
     async def run(self, settings: Callable[[], Settings]) -> None:
         """Tell what is new, for ever, as the *settings* of the moment say."""
         told = Told()
         while True:
+            self._wake.clear()
             figures = await self._figures()
             told, due = alerts(told, figures, now=self._clock.wall())
             for alert in due:
                 self._raise(alert, settings())
-            await self._show(figures, settings().mqtt.status_topic)
-            await asyncio.sleep(WATCH_EVERY_S)
+            await self._show(figures, settings())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_EVERY_S):
+                    await self._wake.wait()
 
-    async def _show(self, figures: Figures, status_topic: str) -> None:
+    async def _show(self, figures: Figures, settings: Settings) -> None:
         if not self._broker.connected:
             self._shown.clear()
             return
-        tree = {f"{status_topic}/{place}": json.dumps(document).encode() for place, document in self._status_tree(figures)}
+        tree = {f"{settings.mqtt.status_topic}/{place}": json.dumps(document).encode() for place, document in self._status_tree(figures)}
+        if settings.home_assistant.enabled and figures.delivered_at is not None:
+            tree[f"{settings.mqtt.status_topic}/{LAST_DELIVERY}"] = timestamp(figures.delivered_at).encode()
         for gone in self._shown.keys() - tree.keys():
             tree[gone] = b""  # of a destination that is not there any more: an empty one takes away what the broker keeps
         for topic, payload in tree.items():
@@ -49,6 +62,7 @@ class Teller:
 
     def _status_tree(self, figures: Figures) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "queue", queue_status(figures, now=self._clock.wall())
+        yield "problem", problem_status(figures, now=self._clock.wall())
         yield "config", config_status(figures.config)
         for name, destination in figures.destinations.items():
             yield f"destination/{name}", destination_status(destination)

@@ -20,6 +20,7 @@ COMMANDS = {
     "routes": "bridge.cli.routes",
     "queue": "bridge.cli.queue",
     "status": "bridge.cli.status",
+    "tail": "bridge.cli.tail",
     "reload": "bridge.cli.reload",
     "history": "bridge.cli.history",
     "pause": "bridge.cli.resume:pause",

@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,38 @@ class _Connection(http.client.HTTPConnection):
             self.sock.connect(f"/proc/self/fd/{directory}/{self._path.name}")
         finally:
             os.close(directory)
+
+
+def follow(path: Path, place: str, asked: object) -> Iterator[Any] | None:
+    """Return what the running daemon tells from now on, line by line, or None if no daemon runs here.
+
+    Raises ControlError where it refuses, or falls silent for ANSWER_S.
+    """
+    connection = _Connection(path, ANSWER_S)
+    try:
+        connection.request("POST", place, json.dumps(asked), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status < 400:
+            return _lines(connection, response)
+        raise ControlError(str(json.loads(response.read()).get("detail", f"the daemon answered {response.status}")))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except PermissionError as exc:
+        raise ControlError(f"the daemon's socket {path} can't be opened by this user; try with sudo") from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise ControlError(f"the daemon did not answer: {exc}") from exc
+
+
+def _lines(connection: _Connection, response: http.client.HTTPResponse) -> Iterator[Any]:
+    with closing(connection):
+        try:
+            while line := response.readline():
+                if line.strip():
+                    yield json.loads(line)
+        except (ConnectionError, http.client.HTTPException):
+            return  # it broke off: the daemon is gone
+        except TimeoutError as exc:
+            raise ControlError(f"the daemon says nothing any more, not even for {ANSWER_S:g} s that it is there") from exc
 
 
 def ask(path: Path, method: str, place: str, asked: object = None, *, answer_s: float = ANSWER_S) -> Any:

@@ -17,13 +17,13 @@ from bridge.cli.given import since
 from bridge.config.settings import Settings
 from bridge.errors import BridgeError, RenderError
 from bridge.outbox.desk import Desk
+from bridge.outbox.selection import PART
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.events import readdressed
 from bridge.rules.outbound import Destination
 from bridge.rules.units import duration_text, seconds
 
 DEFAULT_LIMIT = 50
-PART = 1_000  # letters in one transaction of retry, drop, split and move: events that come meanwhile wait a part of a second
 PAGE = 200  # letters in one answer of the daemon; with bodies of 256 KiB the most that a letter has, 50 MB
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bridge.config.settings import Settings
 
 NAMED = ("outbound", "inbound", "destination")
-IN_PASSING = (*NAMED, "alerts", "log", "auto_reload")  # changes of these touch nothing that is connected or open
+IN_PASSING = (*NAMED, "alerts", "home_assistant", "log", "auto_reload", "heartbeat")  # changes of these touch nothing that is connected or open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ STAND_IN = "whsec_" + "A" * 43 + "="  # for a secret that was reported already, 
 
 # Where a secret may stand; `*` is any one key, a number a place in a list.
 PLACES: tuple[tuple[str | int, ...], ...] = (
+    ("heartbeat",),
     ("mqtt", "password"),
     ("admin", "token"),
     ("destination", "*", "secret"),

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 MAX_SHOWN = 60  # characters of a value
 
-_HIDDEN = frozenset({"secret", "password", "token", "auth", "apprise"})
+_HIDDEN = frozenset({"secret", "password", "token", "auth", "apprise", "heartbeat"})
 
 _EXPECTED = {
     "string_type": "expected text in quotes",

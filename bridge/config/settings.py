@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bridge.admin.settings import AdminSettings
 from bridge.config.secrets import STAND_IN
@@ -18,12 +18,14 @@ from bridge.log import LogSettings
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
+from bridge.rules.home_assistant import HomeAssistantSettings
 from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.units import Slice, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
+from bridge.watch.heartbeat import problem_with_url
 
 _IN_THE_CLEAR = (
     "its secret crosses the network in the clear, as hooks listen on {listen} without TLS: "
@@ -50,7 +52,9 @@ class Settings(Slice):
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
     alerts: AlertSettings | None = None
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     auto_reload: bool = False
+    heartbeat: SecretStr | None = None
     destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
     outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
     inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
@@ -82,7 +86,12 @@ class Settings(Slice):
         yield from self._secret_problems()
         yield from self._destination_problems()
         yield from self._name_problems()
+        url = self.heartbeat.get_secret_value() if self.heartbeat is not None else STAND_IN
+        if url != STAND_IN and (problem := problem_with_url(url)):
+            yield ("heartbeat",), problem
         if self.mqtt.share is not None:
+            if self.home_assistant.enabled:
+                yield ("home_assistant", "enabled"), "it can't be used with mqtt.share: what its buttons say may go to another bridge of the group"
             for name, hook in self.inbound.items():
                 if hook.listens_to:
                     key = "confirm" if hook.confirm is not None else "available"

@@ -60,6 +60,7 @@ class Courier:
         self._ready = True
         self._stopping = False
         self.failures = 0
+        self.delivered_at: float | None = None
         self.disabled: str | None = None
         self.halted = False  # by a person
         self.on_change: Callable[[Courier], None] = lambda _: None  # its breaker opened or closed, it was disabled or resumed
@@ -243,7 +244,7 @@ class Courier:
         if outcome.verdict is Verdict.DELIVERED:
             if self.failures:
                 logger.info("recovered destination=%s after_failures=%d", letter.destination, self.failures)
-            self.failures = 0
+            self.failures, self.delivered_at = 0, self._clock.wall()
             if outcome.reply is not None and outcome.reply.confirmed is False:
                 logger.warning("unconfirmed %s=%s mapping=%s destination=%s attempt=%d reason=%r", *what, outcome.reason)
             else:

@@ -44,8 +44,9 @@ class _Recent(Generic[V]):
 class Door:
     """Stands before the hooks."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, monotonic: Callable[[], float], refused: Callable[[str, int, str], None] = lambda *_: None) -> None:
+        """Prepare it; *refused* is told the hook, the status and why, each time."""
+        self._monotonic, self._told = monotonic, refused
         self._buckets: _Recent[Bucket] = _Recent()
         self._wrongs: _Recent[Wrongs] = _Recent()
         self._lines: dict[str, Bucket] = {}
@@ -86,6 +87,7 @@ class Door:
     def _refuse(self, hook: str, client: str, status: int, reason: str) -> None:
         """Count a request that is not let in, or can't be verified, and write why."""
         self.refused += 1
+        self._told(hook, status, reason)
         self.tell(hook, "status=%d client=%s reason=%s", status, client or "unknown", reason)
 
     def tell(self, hook: str, what: str, *values: object) -> None:

@@ -42,6 +42,7 @@ class Counters:
     received: int = 0
     unmatched: int = 0
     looped: int = 0
+    lost: int = 0
 
 
 class MessageIntake:
@@ -66,11 +67,16 @@ class MessageIntake:
         self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
         self._new_id, self._is_pressed, self._hear, self._wall = new_id, is_pressed, hear, wall
         self.counters = Counters()
+        self.aside = ""  # the topic of our own word on deliveries: an event made of it would lead to the next one, for ever
 
     def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
         """Give a message to every mapping that takes its topic; the receipt is settled when all of that is safe."""
         self.counters.received += 1
+        if message.topic == self.aside:
+            return
         heard, routes = self._hear(message), self.routes.of(message.topic)
+        if self._outbox.onlookers:
+            self._outbox.onlookers.tell_received(message, [route.mapping for route in routes])
         if not routes:
             self.counters.unmatched += not heard
             return
@@ -82,11 +88,17 @@ class MessageIntake:
     def _take_for(self, route: Route, message: Message, receipt: Receipt, mark: str | None) -> None:
         if message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
             self._end(route, Result.DROPPED)
-            logger.error("dropped mapping=%s topic=%r reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic)
+            self._tell_onlookers(route, message, Result.DROPPED, "the outbox is full")
+            self.counters.lost += 1
+            if self.counters.lost & (self.counters.lost - 1) == 0:  # at first and then at each power of two
+                logger.error(
+                    "dropped mapping=%s topic=%r lost=%d reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic, self.counters.lost
+                )
             return
         found, fates = self._fates(message, route)
         if found is not None and found.result is None and self._storms.stopped(route.mapping, message.topic):
             self._end(route, Result.DROPPED)
+            self._tell_onlookers(route, message, Result.DROPPED, "a storm of its own stops the mapping")
             return
         if found is not None:
             self._gatekeeper.learn(found)
@@ -102,12 +114,17 @@ class MessageIntake:
 
     def _tell_end(self, route: Route, message: Message, fate: Fate, *, loops: bool) -> None:
         """Write why there is no event: to whoever asks for it; of a loop, to everybody, at first and then at each power of two."""
+        self._tell_onlookers(route, message, fate.result or Result.FILTERED, fate.reason)
         if not loops:
             logger.debug("%s mapping=%s topic=%r reason=%s", fate.result, route.mapping, message.topic, fate.reason)
             return
         self.counters.looped += 1
         if self.counters.looped & (self.counters.looped - 1) == 0:
             logger.warning("cut mapping=%s topic=%r loops=%d reason=%r", route.mapping, message.topic, self.counters.looped, fate.reason)
+
+    def _tell_onlookers(self, route: Route, message: Message, result: Result, reason: str | None) -> None:
+        if self._outbox.onlookers:
+            self._outbox.onlookers.tell(str(result), mapping=route.mapping, topic=message.topic, reason=reason)
 
     def _fates(self, message: Message, route: Route) -> tuple[Weighed | None, list[Fate]]:
         try:
@@ -144,7 +161,7 @@ class RequestIntake:
         self._outbox, self.hooks, self._devices, self._clock, self._new_id = outbox, hooks, devices, clock, new_id
         self._is_connected, self._is_clock_set = is_connected, is_clock_set
         self.counters = Counters()
-        self._door = Door(clock.monotonic)
+        self._door = Door(clock.monotonic, self._refused)
 
     def admit(self, request: Request) -> None:
         """Return if the body of a request is worth reading; raise HookError if not. Asked once for each, before `answer`."""
@@ -185,12 +202,19 @@ class RequestIntake:
         except HookError as exc:
             self._outbox.passed(hook.name, Result.DROPPED)
             self._door.tell(hook.name, "id=%s status=%d reason=%r", id, exc.status, exc.detail)
+            self._refused(hook.name, exc.status, exc.detail or "", id)
             raise
+        if self._outbox.onlookers:
+            self._outbox.onlookers.tell("received" if command is not None else str(Result.FILTERED), mapping=hook.name, command=id)
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
             return json_response(200, shown(hook, names["body"], {"id": id, "status": "filtered"}))
         answer = await self._submitted(hook, command, id, expected)
         return _written(replace(answer, document=shown(hook, names["body"], answer.document)))
+
+    def _refused(self, hook: str, status: int, reason: str, id: str | None = None) -> None:
+        if self._outbox.onlookers:
+            self._outbox.onlookers.tell("refused", mapping=hook, status=status, reason=reason, command=id)
 
     async def _expect_there(self, hook: Hook, names: Mapping[str, Any], id: str) -> None:
         """Raise HookError 409 where the device says that it is away, unless this is a repetition: that gets the first answer."""

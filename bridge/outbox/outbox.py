@@ -22,6 +22,7 @@ from bridge.outbox.ledger import Ledger
 from bridge.outbox.lookups import Lookups
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
+from bridge.outbox.onlookers import Onlookers
 from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.selection import Past, Selection
@@ -77,6 +78,7 @@ class Outbox:
         self._strict = settings.durability == "strict"
         self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
         self._monotonic, self._wall = monotonic, wall
+        self.onlookers = Onlookers(wall)
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._answers: dict[tuple[str, str], _Coming] = {}
         self._dropping: set[int] = set()
@@ -278,6 +280,8 @@ class Outbox:
     def record(self, letter: Letter, outcome: Outcome) -> None:
         """Note what an attempt came to: done and gone, due again later, or dead."""
         self._history.note(letter, outcome, at=self._wall())
+        if self.onlookers:
+            self.onlookers.tell_outcome(letter, outcome)
         match outcome.verdict:
             case Verdict.DELIVERED:
                 self._end(letter, Result.DELIVERED)

@@ -5,6 +5,8 @@ from typing import Any
 
 from bridge.model import State
 
+PART = 1_000  # letters in one transaction of retry, drop, split and move: events that come meanwhile wait a part of a second
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:

@@ -1,19 +1,20 @@
 """What goes back over HTTP: JSON, or a problem document (RFC 9457)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A status, a body and its type."""
+    """A status, a body and its type; `stream` is what follows the body for as long as it comes, None for nothing."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 def json_response(status: int, document: object, *, headers: Mapping[str, str] | None = None) -> Response:

@@ -45,6 +45,12 @@ class Filter:
             raise ValueError(f"filter {text!r}: {problem}")
         return cls(text, tuple(level for level, _ in pairs), tuple(name for _, name in pairs))
 
+    @classmethod
+    def literal(cls, topic: str) -> "Filter":
+        """Return the filter that takes this topic alone, in which braces are nothing special."""
+        levels = tuple(topic.split("/"))
+        return cls(topic, levels, (None,) * len(levels))
+
     @property
     def plain(self) -> str:
         """Return the filter as a broker understands it."""

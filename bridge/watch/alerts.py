@@ -78,6 +78,12 @@ def alert_letter(alert: Alert, settings: AlertSettings, destination: Destination
     return Letter(id=id, lane=Lane.WEBHOOK, mapping=ACCOUNT, destination=settings.to, key=ACCOUNT, content=event, created_at=now, priority=Priority.HIGH)
 
 
+def troubles(figures: Figures, *, now: float) -> dict[tuple[str, str], str]:
+    """Return all that is wrong, by kind and subject, with a sentence each: the broker's absence, and what alerts tell of. Empty: all is well."""
+    away = {} if figures.connected else {("broker away", "mqtt"): f"the broker is away: {figures.broker}"}
+    return away | dict(_problems(figures, now))
+
+
 def destination_status(destination: DestinationFigures) -> dict[str, Any]:
     """Return what the status topic of a destination says: its state, and why where there is a reason."""
     return {"state": destination.state, **({"reason": destination.disabled} if destination.disabled else {})}
@@ -87,6 +93,12 @@ def queue_status(figures: Figures, *, now: float) -> dict[str, Any]:
     """Return what the status topic of the outbox says."""
     oldest_s = None if figures.oldest_at is None else max(round(now - figures.oldest_at), 0)
     return {"waiting": figures.waiting, "oldest_s": oldest_s, "dead_letters": figures.dead_letters, "full": figures.full}
+
+
+def problem_status(figures: Figures, *, now: float) -> dict[str, Any]:
+    """Return what the status topic of problems says: what is wrong, without numbers that would change all the time."""
+    reasons = [f"{subject}: {kind}" for kind, subject in troubles(figures, now=now)]
+    return {"problem": bool(reasons), "reasons": reasons}
 
 
 def config_status(config: ConfigFigures) -> dict[str, Any]:

@@ -9,12 +9,16 @@ from bridge.model import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationFigures:
-    """How one destination does. `failures` are the attempts that failed since the last success, `state` a word or two."""
+    """How one destination does. `failures` are the attempts that failed since the last success, `state` a word or two.
+
+    `delivered_at` is when it took something last, None if it has not since the start.
+    """
 
     waiting: int
     failures: int
     state: str
     disabled: str | None
+    delivered_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,11 @@ class Figures:
     def dead_letters(self) -> int:
         """Return how many dead letters are kept."""
         return sum(mapping.dead_letters for mapping in self.mappings.values())
+
+    @property
+    def delivered_at(self) -> float | None:
+        """Return when anything was delivered last, None if nothing was since the start."""
+        return max((destination.delivered_at for destination in self.destinations.values() if destination.delivered_at is not None), default=None)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""

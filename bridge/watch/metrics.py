@@ -81,9 +81,11 @@ def _destinations(figures: Figures) -> Iterator[Metric]:
     failures = GaugeMetricFamily("mqtthook_destination_failures", "Failed attempts since its last success", labels=["destination"])
     held = GaugeMetricFamily("mqtthook_destination_held", "1 while nothing is sent to it: its breaker is open, or it is paused or disabled", labels=["destination"])
     disabled = GaugeMetricFamily("mqtthook_destination_disabled", "1 while it is disabled", labels=["destination"])
+    delivered = GaugeMetricFamily("mqtthook_destination_delivered_timestamp_seconds", "When it took something last; 0 if it has not since the start", labels=["destination"])
     for name, destination in figures.destinations.items():
+        delivered.add_metric([name], destination.delivered_at or 0.0)
         waiting.add_metric([name], destination.waiting)
         failures.add_metric([name], destination.failures)
         held.add_metric([name], int(destination.state in ("breaker open", "paused", "disabled")))
         disabled.add_metric([name], int(destination.disabled is not None))
-    yield from (waiting, failures, held, disabled)
+    yield from (waiting, failures, held, disabled, delivered)

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import socket
 import stat
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -886,3 +887,60 @@ def test_a_directory_that_is_missing_is_an_os_error_and_nothing_stays_open(tmp_p
 def test_a_name_that_is_too_long_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too long"):
         listening_unix(tmp_path / ("s" * 120))
+
+
+# --- when there is nothing left ---
+
+
+def test_without_a_descriptor_callers_wait_and_it_is_told_at_each_power_of_two(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", SHORT_S)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def work() -> None:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet:
+            knocking = socket.create_connection(("127.0.0.1", inlet.port))  # in the kernel's queue: the inlet has had no turn yet
+            lowest = os.dup(0)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+            try:
+                await until_true(lambda: inlet._pauses > 5)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await until_true(lambda: inlet.connections == 1)
+            knocking.close()
+
+    run(work())
+    told = [record.getMessage().rpartition("pauses=")[2] for record in caplog.records if "connections are not taken" in record.getMessage()]
+    assert told[:3] == ["1", "2", "4"]
+    assert all(int(pauses) & (int(pauses) - 1) == 0 for pauses in told)
+
+
+# --- an answer whose end is not known yet ---
+
+
+def test_a_stream_is_written_as_it_comes_and_let_go_of_when_the_caller_goes() -> None:
+    more, gone = asyncio.Event(), asyncio.Event()
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"one\n"
+            await more.wait()
+            while True:
+                yield b"two\n"
+                await asyncio.sleep(0)
+        finally:
+            gone.set()
+
+    async def answer(_method: str, _request: Request) -> Response:
+        return Response(status=200, body=b"", stream=stream())
+
+    async def work() -> None:
+        async with listening(answer) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request("GET / HTTP/1.1"))
+            assert (await reader.readuntil(b"one\n")).startswith(b"HTTP/1.1 200")
+            writer.close()
+            more.set()
+            await gone.wait()
+
+    run(work())

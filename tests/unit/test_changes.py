@@ -56,6 +56,8 @@ ROWS = [  # the new text, added, removed, changed, anew
     (with_("bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE=", "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISI="), (), (), ("destination.crm",), ()),
     (with_('[outbound.hall]\ntopic = "hall/#"', '[outbound.room]\ntopic = "hall/#"'), ("outbound.room",), ("outbound.hall",), (), ()),
     (BASE + '[alerts]\nto = "crm"\n', (), (), ("alerts",), ()),
+    (BASE.replace("version = 1", 'version = 1\nheartbeat = "https://hc-ping.com/1"'), (), (), ("heartbeat",), ()),
+    (BASE + '[home_assistant]\nenabled = true\n', (), (), ("home_assistant",), ()),
     (BASE + '[log]\nlevel = "debug"\n', (), (), ("log",), ()),
     (BASE + '[mqtt]\nurl = "mqtt://other"\n', (), (), (), ("mqtt",)),
     (BASE + '[mqtt]\npassword = "hunter2"\n', (), (), (), ("mqtt",)),

@@ -4,6 +4,7 @@ The rule for a ```toml block: it is a config, or a fragment of one that lacks `v
 is supplied. `check` warns of none but those that say so on the page. The rule for a ```sh block: each `mqtthook` in the place of a command is one, with options that exist.
 """
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -21,9 +22,9 @@ from bridge.model import Outcome, Reply, Result, Verdict
 from bridge.rules.retry import Judging, RetryPolicy, delay, judge
 from bridge.rules.signing import SCHEMES, Evidence, Verification, verify
 from bridge.rules.units import duration_text
-from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 from bridge.watch.metrics import exposition
 from tests.rig.certificates import certificate
+from tests.rig.figures import FIGURES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -74,6 +75,7 @@ def test_config_in_the_docs_is_valid(block: str, tmp_path: Path, monkeypatch: py
     for kind, secret_of in {"LOGIN": "hall:correct-horse", "PUBLIC_KEY": "89cd7489bf665a36667ba46dfd521ca6713fd2f9ad842835340b244e98355f2a"}.items():
         environment |= dict.fromkeys(re.findall(rf'"env:(\w+_{kind})"', block), secret_of)
     environment |= dict.fromkeys(re.findall(r'apprise = "env:(\w+)"', block), "json://localhost")
+    environment |= dict.fromkeys(re.findall(r'heartbeat = "env:(\w+)"', block), "https://example.com/")
     if "/etc/mqtthook/tls/" in block:
         certificate(tmp_path, "listener")
         (tmp_path / "listener.key").chmod(0o600)
@@ -266,16 +268,17 @@ def test_every_scheme_has_its_row_and_a_hook_to_copy() -> None:
 
 
 def test_metrics_in_the_docs_are_exposed() -> None:
-    figures = Figures(
-        version="0", config=ConfigFigures(loaded_at=0), started_at=0, connected=True, broker="", unacknowledged=0, redelivered=0, sessions_lost=0, messages_received=0, messages_unmatched=0,
-        requests_refused=0, imbalance=0, full=False, unsaved=0, held=0, remembered=0, commits=0, used_bytes=0, max_bytes=0, oldest_at=None,
-        destinations={"d": DestinationFigures(waiting=0, failures=0, state="ok", disabled=None)},
-        mappings={"m": MappingFigures(stopped=False, received=0, waiting=0, dead_letters=0, outcomes=outcomes({}))},
-    )  # fmt: skip
-    exposed = set(re.findall(r"^(mqtthook_\w+)", exposition(figures).decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^(mqtthook_\w+)", exposition(FIGURES).decode(), re.MULTILINE))
     named = {name for path in PAGES for name in re.findall(r"\bmqtthook_\w+", path.read_text())}
     assert named
     assert named <= exposed
+
+
+def test_every_metric_has_its_row_with_its_labels_and_no_row_is_of_another() -> None:
+    shown = {re.sub(r'="[^"]*"', "", line.rpartition(" ")[0]) for line in exposition(FIGURES).decode().splitlines() if not line.startswith("#")}
+    rows = re.findall(r"^\| `(mqtthook_[\w{},]+)` \|", page("operations.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(shown)
+    assert {label for name in shown for label in re.findall(r"[{,](\w+)", name)} == {"mapping", "destination", "outcome", "result"}, "what a person wrote, or a word of ours"
 
 
 @pytest.mark.parametrize("result", Result)
@@ -296,8 +299,25 @@ def test_a_sentence_that_troubleshooting_quotes_is_one_that_is_said(quoted: str)
     assert any(all(part in source for part in parts) for source in sources)
 
 
+def errors_said() -> Iterator[str]:
+    """Yield the text of each call that logs at ERROR."""
+    for path in sorted((ROOT / "bridge").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("error", "exception", "critical") and ast.unparse(call.func.value) == "logger":
+                assert isinstance(call.args[0], ast.Constant), f"{path.name}:{call.lineno}: a text that can't be looked for"
+                yield str(call.args[0].value)
+
+
+@pytest.mark.parametrize("said", list(errors_said()))
+def test_every_sentence_at_error_is_quoted_with_what_to_do(said: str) -> None:
+    """By its first words that are always the same, as a person would search for them."""
+    pieces = [piece.strip(" :;") for piece in re.split(r"%[-.\d]*[a-z]", said)]
+    words = next(piece for piece in pieces if len(piece) > len("http.tls."))
+    assert any(quoted in words or words in quoted for quoted in quotations() if len(quoted) > len("http.tls.")), words
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
-    # a section with a device for each key of the language; a hook for each sender; a row for each command
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 200, "troubleshooting.md": 220}
+    # a section with a device for each key of the language; a hook for each sender; a row for each command and metric; an entry for each error
+    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 260, "troubleshooting.md": 220}
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)

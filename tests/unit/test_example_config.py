@@ -17,10 +17,11 @@ from bridge.config.settings import Settings
 from tests.rig.certificates import certificate
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-SWITCHED_OFF = re.compile(r"^# (?=\[[a-z.\-]+\]|[a-z_]+ = )", re.MULTILINE)
+SWITCHED_OFF = re.compile(r"^# (?=\[[a-z_.\-]+\]|[a-z_]+ = )", re.MULTILINE)
 SHARED = re.compile(r"^share = .*$", re.MULTILINE)  # it doesn't go with hooks that listen to their devices; tests/unit/test_config.py has it
 SECRET = "whsec_" + "bXF0dGhvb2sgdGVzdHMgdXNlIHRoaXMga2V5ISE="
 SERVICE = "json://localhost"
+PINGED = "https://hc-ping.com/1"
 
 
 def switched_on(text: str) -> str:
@@ -34,7 +35,7 @@ def loaded(text: str, directory: Path) -> Loaded:
     path.write_text(text.replace("/etc/mqtthook/tls/cert.pem", f"{directory}/listener.pem").replace("/etc/mqtthook/tls/key.pem", f"{directory}/listener.key"))
     (directory / "listener.key").chmod(0o600)
     path.chmod(0o600)
-    return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET) | dict.fromkeys(re.findall(r'apprise = "env:([A-Z_]+)"', text), SERVICE))
+    return load(path, dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), SECRET) | dict.fromkeys(re.findall(r'apprise = "env:([A-Z_]+)"', text), SERVICE) | {"HEARTBEAT_URL": PINGED})
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import time
 from types import TracebackType
@@ -55,7 +55,7 @@ class Inlet:
         """Prepare it; *admit* is asked before a body is read, *tls* for each connection, and *trusted* tell other addresses than their own."""
         self._listening, self._answer, self._max_body, self._admit, self._tls = listening, answer, max_body, admit, tls
         self._trusted = trusted or Proxies()
-        self._guests, self._refused, self._closing, self._hinted = Guests(), 0, False, False
+        self._guests, self._refused, self._pauses, self._closing, self._hinted = Guests(), 0, 0, False, False
 
     async def __aenter__(self) -> Self:
         self._loop, self._server = asyncio.get_running_loop(), web.Server(self._handle)
@@ -106,7 +106,9 @@ class Inlet:
         """Take no connections for a while: with no descriptor or memory left, the next try would fail as well, and at once."""
         if self._closing:
             return
-        logger.error("connections are not taken for %g s: %s", PAUSE_S, exc.strerror)
+        self._pauses += 1
+        if self._pauses & (self._pauses - 1) == 0:  # at first and then at each power of two
+            logger.error("connections are not taken for %g s: %s pauses=%d", PAUSE_S, exc.strerror, self._pauses)
         self._loop.remove_reader(listening)
         self._loop.call_later(PAUSE_S, self._go_on, listening)
 
@@ -149,6 +151,8 @@ class Inlet:
             whole = await self._whole(request, guest.peer)
             guest.begin()
             response = await self._answer(request.method, whole)
+            if response.stream is not None:
+                return await _streamed(request, response, response.stream)
         except HookError as exc:
             headers = {} if exc.retry_after_s is None else {"Retry-After": str(exc.retry_after_s)}
             response = problem(exc.status, exc.detail, headers=headers)
@@ -201,6 +205,20 @@ class Inlet:
         if not self._hinted and not self._trusted.trust(peer) and "x-forwarded-for" in headers and peer in ("127.0.0.1", "::1"):
             self._hinted = True
             logger.warning("a request from %s has X-Forwarded-For, which is not believed: if a proxy runs there, set http.trusted_proxies = [\"%s\"]", peer, peer)
+
+
+async def _streamed(request: web.BaseRequest, response: Response, stream: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Write a response whose end is not known yet; one who has gone ends it with ConnectionError."""
+    answer = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type, "Server": "mqtthook"})
+    answer.force_close()
+    await answer.prepare(request)
+    try:
+        async for chunk in stream:
+            await answer.write(chunk)
+    finally:
+        await stream.aclose()
+    await answer.write_eof()
+    return answer
 
 
 def _is_compressed(request: web.BaseRequest) -> bool:
