@@ -191,7 +191,7 @@ class Bridge:
         """Return how everything does."""
         used, most = await self.outbox.size()
         oldest = await self.outbox.oldest()
-        counts, waiting, stopped = self.outbox.ledger.counts(), self.outbox.ledger.waiting(), self._storms.now_stopped()
+        counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
         configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
         names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
@@ -206,7 +206,7 @@ class Bridge:
             messages_received=self._messages.counters.received,
             messages_unmatched=self._messages.counters.unmatched,
             requests_refused=self._requests.refused,
-            imbalance=self.outbox.ledger.imbalance(),
+            imbalance=self.outbox.accounts.ledger.imbalance(),
             full=self.outbox.full,
             unsaved=self.outbox.unsaved,
             held=len(self.outbox.pen),
@@ -221,7 +221,7 @@ class Bridge:
                     stopped=name in stopped,
                     received=counts.get(name, {}).get("in", 0),
                     waiting=waiting.get(name, 0),
-                    dead_letters=self.outbox.dead.get(name, 0),
+                    dead_letters=self.outbox.accounts.dead.get(name, 0),
                     outcomes=outcomes(counts.get(name, {})),
                 )
                 for name in names
@@ -317,7 +317,7 @@ class Bridge:
             self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
-        waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.waiting.items()}
+        waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.accounts.waiting.items()}
         couriers = {courier.destination: courier for courier in (*self._destinations.couriers.values(), self._commands)}
         return {
             name: DestinationFigures(

@@ -99,7 +99,7 @@ class Destinations:
         if not courier.halted:
             courier.resume()
         self._keep(courier)
-        waiting = self._outbox.waiting.get((Lane.WEBHOOK, courier.destination), 0)
+        waiting = self._outbox.accounts.waiting.get((Lane.WEBHOOK, courier.destination), 0)
         if waiting and _place(before) != _place(destination):
             name = courier.destination
             what = "waiting events keep the url they were made with destination=%s waiting=%d; `mqtthook queue move --destination %s --to %s` gives them the new one"

@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
+from bridge.outbox.accounts import Accounts
 from bridge.outbox.history import Attempt, History
 from bridge.outbox.journal import Entry, Journal, Told
-from bridge.outbox.ledger import Ledger
 from bridge.outbox.lookups import Lookups
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
@@ -27,7 +27,7 @@ from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Store, Tally
+from bridge.outbox.store import Changes, Store
 from bridge.outbox.window import Fetch
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
@@ -83,28 +83,16 @@ class Outbox:
         self._answers: dict[tuple[str, str], _Coming] = {}
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
-        self.waiting: dict[tuple[Lane, str], int] = {}
-        self.dead = store.dead_counts()
+        self.accounts = Accounts(store)
         self.origins = frozenset(store.origins(ORIGINS))
-        self.ledger = self._opened_ledger()
         self.memories = Memories(store.memories(), now=wall())
         told = Told(begins=self.save_held, saved=self._saved, refused=self._refused, make_room=self._make_room)
         self._history = History()
-        self._journal = Journal(store, self.ledger, self.memories, self._history, monotonic=monotonic, told=told)
+        self._journal = Journal(store, self.accounts.ledger, self.memories, self._history, monotonic=monotonic, told=told)
         self._lookups = Lookups(lambda names: self._journal.on_thread(self._store.first_answers, names))
         self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
         self._newest = Newest()
         self._bury_begun()
-
-    def _opened_ledger(self) -> Ledger:
-        by_mapping: dict[str, int] = {}
-        for (lane, destination, mapping), found in self._store.waiting_counts().items():
-            by_mapping[mapping] = by_mapping.get(mapping, 0) + found.messages
-            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + found.messages
-        ledger = Ledger(self._store.counts(), by_mapping)
-        if imbalance := ledger.imbalance():
-            logger.error("ledger does not add up: the last run lost count imbalance=%d", imbalance)
-        return ledger
 
     def _bury_begun(self) -> None:
         """Let no command be published twice: one whose publishing may have started when the last run ended is dead."""
@@ -115,7 +103,7 @@ class Outbox:
             changes.answers[letter.mapping, letter.id] = answer_for(letter.id, outcome)
             changes.letters[letter.seq] = self._dead(letter, outcome.reason)
         if changes:
-            changes.counts = self.ledger.take()
+            changes.counts = self.accounts.ledger.take()
             self._store.write(changes)
 
     def unregister(self, lane: Lane, destination: str) -> None:
@@ -126,7 +114,7 @@ class Outbox:
     def register(self, lane: Lane, destination: str, receiver: Receiver) -> bool:
         """Let *receiver* be offered a destination's letters; return True if some wait on disk already."""
         self._receivers[lane, destination] = receiver
-        return self.waiting.get((lane, destination), 0) > 0
+        return self.accounts.waiting.get((lane, destination), 0) > 0
 
     @property
     def unsaved(self) -> int:
@@ -147,7 +135,7 @@ class Outbox:
 
     def passed(self, mapping: str, result: Result) -> None:
         """Count what came for a mapping and ended at once, without a letter."""
-        self.ledger.passed(mapping, result)
+        self.accounts.ledger.passed(mapping, result)
         self._journal.count()
 
     def put(self, letters: Iterable[Letter], receipt: Receipt) -> None:
@@ -265,9 +253,7 @@ class Outbox:
 
     def _numbered(self, letter: Letter) -> Letter:
         self._seq += 1
-        self.ledger.received(letter.mapping, letter.count)
-        place = (letter.lane, letter.destination)
-        self.waiting[place] = self.waiting.get(place, 0) + letter.count
+        self.accounts.received(letter)
         return replace(letter, seq=self._seq)
 
     def _offer(self, letter: Letter) -> None:
@@ -302,13 +288,15 @@ class Outbox:
         self._journal.end(letter.seq)
 
     def _dead(self, letter: Letter, reason: str) -> Letter:
-        self._count_end(letter, Result.DEAD)
-        self.dead[letter.mapping] = self.dead.get(letter.mapping, 0) + 1
+        self.accounts.buried(letter)
+        self._let_go(letter)
         return replace(letter, state=State.DEAD, dead_at=self._wall(), due_at=None, reason=reason)
 
     def _count_end(self, letter: Letter, result: Result) -> None:
-        self.ledger.ended(letter.mapping, result, letter.count)
-        self.waiting[letter.lane, letter.destination] -= letter.count
+        self.accounts.ended(letter, result)
+        self._let_go(letter)
+
+    def _let_go(self, letter: Letter) -> None:
         self._newest.ended(letter)
         self._journal.count()
 
@@ -413,16 +401,10 @@ class Outbox:
         numbers = await self._journal.on_thread(self._store.numbers, wanted)
         revived = await self._journal.on_thread(self._store.revive, numbers, self._wall())
         hastened = await self._journal.on_thread(self._store.hasten, numbers)
-        self._revived(revived)
+        self.accounts.revived(revived)
         self._look_again({(lane, destination) for lane, destination, _ in {*revived, *hastened}})
         await self.flush()
         return sum(found.letters for found in hastened.values())
-
-    def _revived(self, revived: Tally) -> None:
-        for (lane, destination, mapping), found in revived.items():
-            self.ledger.received(mapping, found.messages)
-            self.dead[mapping] -= found.letters
-            self.waiting[lane, destination] = self.waiting.get((lane, destination), 0) + found.messages
 
     def _look_again(self, places: Iterable[tuple[Lane, str]]) -> None:
         for place in places:
@@ -441,9 +423,7 @@ class Outbox:
             moved = await self._journal.on_thread(self._store.move, numbers, to, readdress)
         finally:
             self._dropping -= numbers
-        for (lane, destination, _), found in moved.items():
-            self.waiting[lane, destination] -= found.messages
-            self.waiting[lane, to] = self.waiting.get((lane, to), 0) + found.messages
+        self.accounts.moved(moved, to)
         self._look_again([(Lane.WEBHOOK, to)])
         return sum(found.letters for found in moved.values())
 
@@ -460,7 +440,7 @@ class Outbox:
             split, revived = await self._journal.on_thread(self._store.split, numbers, first, self._wall())
         finally:
             self._dropping -= numbers
-        self._revived(revived)
+        self.accounts.revived(revived)
         self._look_again({(batches[seq].lane, batches[seq].destination) for seq in numbers})
         await self.flush()
         return split
@@ -480,12 +460,8 @@ class Outbox:
             self._dropping -= numbers
         self.pen.drop(numbers)
         self._newest.forget(numbers)
-        for dropped in (waiting, held):
-            for (lane, destination, mapping), found in dropped.items():
-                self.ledger.ended(mapping, Result.DROPPED, found.messages)
-                self.waiting[lane, destination] -= found.messages
-        for (_, _, mapping), found in dead.items():
-            self.dead[mapping] -= found.letters
+        self.accounts.dropped(living=waiting, dead=dead)
+        self.accounts.dropped(living=held, dead={})
         await self.flush()
         return sum(found.letters for tally in (waiting, held, dead) for found in tally.values())
 

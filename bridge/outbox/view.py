@@ -30,18 +30,19 @@ def letter_summary(letter: Letter) -> dict[str, Any]:
 
 def letter_document(letter: Letter) -> dict[str, Any]:
     """Return all of a letter."""
-    return letter_summary(letter) | {"content": _content(letter)}
+    return letter_summary(letter) | {"begun_at": letter.begun_at, "origin": letter.origin, "content": _content(letter)}
 
 
 def _content(letter: Letter) -> dict[str, Any]:
     match letter.content:
-        case Event(method=method, url=url, headers=headers, body=body):
-            return {"method": method, "url": url, "headers": dict(headers), **_shown("body", body)}
+        case Event(method=method, url=url, headers=headers, body=body, parts=parts):
+            return {"method": method, "url": url, "headers": dict(headers), **_shown("body", body)} | ({"parts": list(parts)} if parts else {})
         case Command(topic=topic, payload=payload, qos=qos, retain=retain, then=then):
             further = [{"topic": one.topic, "qos": one.qos, "retain": one.retain, **_shown("payload", one.payload)} for one in then]
             return {"topic": topic, "qos": qos, "retain": retain, **_shown("payload", payload)} | ({"then": further} if further else {})
-        case Message(topic=topic, payload=payload, qos=qos, retained=retained):
-            return {"not_rendered": True, "topic": topic, "qos": qos, "retained": retained, **_shown("payload", payload)}
+        case Message(topic=topic, payload=payload, qos=qos, retained=retained, properties=properties, received_at=received_at):
+            message = {"topic": topic, "qos": qos, "retained": retained, "properties": dict(properties), "received_at": received_at}
+            return {"not_rendered": True, **message, **_shown("payload", payload)}
 
 
 def _shown(name: str, data: bytes) -> dict[str, str]:

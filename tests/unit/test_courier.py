@@ -201,11 +201,11 @@ class House:
         return await self.outbox.select(Selection(**wanted))
 
     def ended(self, result: str) -> int:
-        return self.outbox.ledger.counts().get("hall", {}).get(result, 0)
+        return self.outbox.accounts.ledger.counts().get("hall", {}).get(result, 0)
 
     @property
     def waiting(self) -> int:
-        return self.outbox.ledger.waiting().get("hall", 0)
+        return self.outbox.accounts.ledger.waiting().get("hall", 0)
 
 
 Life = Callable[[House], Awaitable[None]]
@@ -229,7 +229,7 @@ def live(place: Path, life: Life, *, backlog: list[Letter] | None = None) -> Non
             house.outbox.shut()
             house.store.close()
         assert not [exc for exc in ended if not isinstance(exc, asyncio.CancelledError | None)]
-        assert house.outbox.ledger.imbalance() == 0
+        assert house.outbox.accounts.ledger.imbalance() == 0
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(whole())

@@ -172,13 +172,13 @@ async def lived(house: House, steps: list[Any]) -> None:
                 await house.commit()
             case ("kill",):
                 house.kill()
-        assert house.outbox.ledger.imbalance() == 0
+        assert house.outbox.accounts.ledger.imbalance() == 0
     for _ in range(4):
         house.wait(100.0)
         house.deliver()
         await house.commit()
-    assert house.outbox.ledger.imbalance() == 0
-    assert not house.outbox.ledger.waiting().get(NAME), "everything has come to an end"
+    assert house.outbox.accounts.ledger.imbalance() == 0
+    assert not house.outbox.accounts.ledger.waiting().get(NAME), "everything has come to an end"
     assert not len(house.outbox.pen)
     assert not house.unacknowledged, "and the broker knows it"
     house.outbox.shut()

@@ -65,9 +65,9 @@ def test_while_the_disk_stands_still_nothing_is_said_to_be_safe(tmp_path: Path, 
         turning.set()
         assert [(await one).status for one in (first, repeated)] == [202, 202]
         assert [letter.state for letter in store.select(Selection())] == [State.WAITING]
-        assert outbox.waiting == {(Lane.MQTT, "mqtt"): 1}
-        assert outbox.ledger.counts()["lamp"]["in"] == 2
-        assert outbox.ledger.imbalance() == 0
+        assert outbox.accounts.waiting == {(Lane.MQTT, "mqtt"): 1}
+        assert outbox.accounts.ledger.counts()["lamp"]["in"] == 2
+        assert outbox.accounts.ledger.imbalance() == 0
         writing.cancel()
         outbox.shut()
         store.close()
