@@ -241,7 +241,7 @@ class Bridge:
         destination = self._settings.destinations().get(to)
         if destination is None:
             raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._destinations.couriers) or 'none'}")
-        return await self.outbox.move(wanted, to, lambda event: readdressed(event, destination))
+        return await self.outbox.handling.move(wanted, to, lambda event: readdressed(event, destination))
 
     def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
         couriers = [courier for name, courier in self._destinations.couriers.items() if destination in (None, name)]
@@ -255,7 +255,7 @@ class Bridge:
         return Watched(
             figures=self.figures,
             not_ready=self.not_ready,
-            queue=self.outbox,
+            queue=self.outbox.handling,
             resume=self.resume,
             pause=self.pause,
             memories=self.outbox.memories.documents,
@@ -293,8 +293,8 @@ class Bridge:
 
     async def _retry_dead(self) -> None:
         dead, after = Selection(state=State.DEAD), 0
-        for until, _ in await self.outbox.parts(dead, PART):
-            await self.outbox.retry(replace(dead, after=after, until=until))
+        for until, _ in await self.outbox.handling.parts(dead, PART):
+            await self.outbox.handling.retry(replace(dead, after=after, until=until))
             after = until
         self._teller.wake()
 

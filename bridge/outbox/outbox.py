@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
-from bridge.outbox.history import Attempt, History
+from bridge.outbox.handling import Handling, Shelf
+from bridge.outbox.history import History
 from bridge.outbox.journal import Entry, Journal, Told
 from bridge.outbox.lookups import Lookups
 from bridge.outbox.memory import Memories
@@ -25,7 +26,7 @@ from bridge.outbox.newest import Newest
 from bridge.outbox.onlookers import Onlookers
 from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
-from bridge.outbox.selection import Past, Selection
+from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store
 from bridge.outbox.window import Fetch
@@ -45,29 +46,6 @@ class _Coming(NamedTuple):
 
     safe: asyncio.Event
     answer: asyncio.Future[Answer]
-
-
-class Receiver(Protocol):
-    """Who takes letters off the outbox: a courier."""
-
-    @property
-    def troubled(self) -> bool:
-        """Return True while its destination fails, False while all is well."""
-
-    def offer(self, letter: Letter) -> bool:
-        """Take a letter into memory and return True, or leave it to the disk and return False."""
-
-    def holds(self, seq: int) -> bool:
-        """Return True if it has that letter in memory, False if not."""
-
-    def discard(self, numbers: set[int]) -> set[int]:
-        """Forget letters, but for those in flight; return the latter."""
-
-    def withdraw(self, letter: Letter, seq: int) -> bool:
-        """Forget the letter of that number, of the same key and priority as *letter*; return False if it is in flight."""
-
-    def look_again(self) -> None:
-        """Look at the disk again, and let everything be due now."""
 
 
 class Outbox:
@@ -92,6 +70,21 @@ class Outbox:
         self._lookups = Lookups(lambda names: self._journal.on_thread(self._store.first_answers, names))
         self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
         self._newest = Newest()
+        self.handling = Handling(
+            Shelf(
+                store=store,
+                journal=self._journal,
+                accounts=self.accounts,
+                newest=self._newest,
+                pen=self.pen,
+                receivers=self._receivers,
+                dropping=self._dropping,
+                flush=self.flush,
+                unsaved=lambda: self.unsaved,
+                number_off=self._number_off,
+                wall=wall,
+            )
+        )
         self._bury_begun()
 
     def _bury_begun(self) -> None:
@@ -251,8 +244,12 @@ class Outbox:
         self._journal.add(Entry(letter, self._monotonic(), held_back=True, saved=saved))
         await saved
 
+    def _number_off(self, count: int) -> int:
+        self._seq += count
+        return self._seq - count
+
     def _numbered(self, letter: Letter) -> Letter:
-        self._seq += 1
+        self._number_off(1)
         self.accounts.received(letter)
         return replace(letter, seq=self._seq)
 
@@ -352,7 +349,7 @@ class Outbox:
         """Return when the store's thread has answered."""
         await self._journal.on_thread(self._store.last_seq)
 
-    # --- what couriers and people ask of the disk ---
+    # --- what couriers ask of the disk ---
 
     async def fetch(self, line: tuple[Lane, str, Priority], fetch: Fetch) -> tuple[list[Letter], bool]:
         """Return the letters that a window wishes for, in order, and True if there were no more of them.
@@ -371,11 +368,6 @@ class Outbox:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)
         return here and letter.state is State.WAITING and letter.seq not in self._dropping
 
-    async def history(self, wanted: Past) -> list[Attempt]:
-        """Return the attempts that a person means, in the order in which they were made."""
-        await self.flush()
-        return await self._journal.on_thread(self._store.history, wanted)
-
     async def forget(self, history_s: float) -> None:
         """Let go of the ids that no sender repeats any more, and of attempts older than *history_s* seconds."""
         with suppress(StoreFull):  # then another time
@@ -384,86 +376,6 @@ class Outbox:
 
     async def _forget_seen(self) -> int:
         return await self._journal.on_thread(self._store.forget_seen, self._wall() - SEEN_S, self._most_seen)
-
-    async def select(self, wanted: Selection) -> list[Letter]:
-        """Return the letters that a person means, oldest first."""
-        await self.flush()
-        return await self._journal.on_thread(self._store.select, wanted)
-
-    async def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
-        """Return how the letters that a person means fall into parts of *size*: of each its last number, and how many they are."""
-        await self.flush()
-        return await self._journal.on_thread(self._store.parts, wanted, size)
-
-    async def retry(self, wanted: Selection) -> int:
-        """Let the letters that a person means be tried now, dead ones as if they came now; return how many."""
-        await self.flush()
-        numbers = await self._journal.on_thread(self._store.numbers, wanted)
-        revived = await self._journal.on_thread(self._store.revive, numbers, self._wall())
-        hastened = await self._journal.on_thread(self._store.hasten, numbers)
-        self.accounts.revived(revived)
-        self._look_again({(lane, destination) for lane, destination, _ in {*revived, *hastened}})
-        await self.flush()
-        return sum(found.letters for found in hastened.values())
-
-    def _look_again(self, places: Iterable[tuple[Lane, str]]) -> None:
-        for place in places:
-            if (receiver := self._receivers.get(place)) is not None:
-                receiver.look_again()
-
-    async def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
-        """Let the events that a person means go to the destination *to* instead; return how many. Raises RenderError where they can't."""
-        await self.flush()
-        numbers = set(await self._journal.on_thread(self._store.numbers, wanted))
-        for receiver in self._receivers.values():
-            numbers -= receiver.discard(numbers)
-        self._newest.forget(numbers)
-        self._dropping |= numbers
-        try:
-            moved = await self._journal.on_thread(self._store.move, numbers, to, readdress)
-        finally:
-            self._dropping -= numbers
-        self.accounts.moved(moved, to)
-        self._look_again([(Lane.WEBHOOK, to)])
-        return sum(found.letters for found in moved.values())
-
-    async def split(self, wanted: Selection) -> int:
-        """Let each event of the batches that a person means be a letter of its own, due now; return how many come of it."""
-        await self.flush()
-        batches = {letter.seq: letter for letter in await self._journal.on_thread(self._store.select, wanted) if letter.count > 1}
-        numbers = set(batches)
-        for receiver in self._receivers.values():
-            numbers -= receiver.discard(numbers)
-        first, self._seq = self._seq, self._seq + sum(batches[seq].count for seq in numbers)
-        self._dropping |= numbers
-        try:
-            split, revived = await self._journal.on_thread(self._store.split, numbers, first, self._wall())
-        finally:
-            self._dropping -= numbers
-        self.accounts.revived(revived)
-        self._look_again({(batches[seq].lane, batches[seq].destination) for seq in numbers})
-        await self.flush()
-        return split
-
-    async def drop(self, wanted: Selection) -> int:
-        """Delete the letters that a person means, but for those in flight; return how many."""
-        await self.flush()
-        numbers = set(await self._journal.on_thread(self._store.numbers, wanted))
-        for receiver in self._receivers.values():
-            numbers -= receiver.discard(numbers)
-        self._dropping |= numbers
-        try:
-            waiting = await self._journal.on_thread(self._store.drop, sorted(numbers), State.WAITING)
-            held = await self._journal.on_thread(self._store.drop, sorted(numbers), State.HELD)
-            dead = await self._journal.on_thread(self._store.drop, sorted(numbers), State.DEAD)
-        finally:
-            self._dropping -= numbers
-        self.pen.drop(numbers)
-        self._newest.forget(numbers)
-        self.accounts.dropped(living=waiting, dead=dead)
-        self.accounts.dropped(living=held, dead={})
-        await self.flush()
-        return sum(found.letters for tally in (waiting, held, dead) for found in tally.values())
 
     async def noted(self, name: str) -> str | None:
         """Return what was noted under a name, None if nothing was."""

@@ -198,7 +198,7 @@ class House:
         await asyncio.sleep(seconds + 0.001)
 
     async def stored(self, **wanted: Any) -> list[Letter]:
-        return await self.outbox.select(Selection(**wanted))
+        return await self.outbox.handling.select(Selection(**wanted))
 
     def ended(self, result: str) -> int:
         return self.outbox.accounts.ledger.counts().get("hall", {}).get(result, 0)
@@ -695,7 +695,7 @@ async def test_a_retry_by_a_person_resumes_a_disabled_destination(house: House) 
     house.put(5)
     await house.passes(10)
     receiver.says(200)
-    assert await house.outbox.retry(Selection(state=State.DEAD)) == 1
+    assert await house.outbox.handling.retry(Selection(state=State.DEAD)) == 1
     await house.passes(20)
     assert courier.disabled is None
     assert house.ended("delivered") == 5
@@ -709,7 +709,7 @@ async def test_a_retry_by_a_person_is_tried_at_once_however_long_it_would_have_r
     await house.passes(10)
     assert courier.breaker.is_open
     receiver.says(200)
-    await house.outbox.retry(Selection())
+    await house.outbox.handling.retry(Selection())
     await house.passes(20)
     assert house.ended("delivered") == 20
 
@@ -721,7 +721,7 @@ async def test_a_retry_by_a_person_does_not_undo_what_a_person_paused(house: Hou
     courier, receiver = house.opens()
     courier.halt()
     house.put(5)
-    await house.outbox.retry(Selection())
+    await house.outbox.handling.retry(Selection())
     await house.passes(100)
     assert courier.halted
     assert receiver.requests == []
@@ -740,7 +740,7 @@ async def test_splitting_a_batch_of_one_destination_resumes_no_other(house: Hous
     house.put(5, destination="paused")
     house.put(5, destination="gone", key="k")
     await house.passes(1)
-    assert await house.outbox.split(Selection(state=State.DEAD)) == 3
+    assert await house.outbox.handling.split(Selection(state=State.DEAD)) == 3
     await house.passes(100)
     assert receiver.ids == ["evt_1", "evt_1-1", "evt_1-2", "evt_1-3"]
     assert paused.halted
@@ -821,7 +821,7 @@ async def test_what_a_person_drops_is_not_sent_unless_it_is_under_way(house: Hou
     await house.passes(0.5)
     assert courier.holds(1)
     assert not courier.holds(400), "it is on disk only"
-    assert await house.outbox.drop(Selection(ids=("evt_1", "evt_2", "evt_400"))) == 2
+    assert await house.outbox.handling.drop(Selection(ids=("evt_1", "evt_2", "evt_400"))) == 2
     assert not courier.holds(2)
     await house.passes(500)
     assert sorted(receiver.ids, key=lambda name: int(name[4:])) == ["evt_1", *(f"evt_{n}" for n in range(3, 400))]
@@ -861,7 +861,7 @@ async def test_a_receiver_that_is_down_for_days_is_tried_on_the_schedule_and_the
     (dead,) = await house.stored(state=State.DEAD)
     assert dead.attempts == len(receiver.requests)
     assert 78 <= dead.attempts <= 96
-    attempts = await house.outbox.history(Past(event="evt_1", limit=1_000))
+    attempts = await house.outbox.handling.history(Past(event="evt_1", limit=1_000))
     assert [attempt.number for attempt in attempts] == list(range(1, dead.attempts + 1))
     assert [attempt.verdict for attempt in attempts] == [Verdict.RETRY] * (dead.attempts - 1) + [Verdict.DEAD]
     assert [attempt.at - EPOCH_S for attempt in attempts] == pytest.approx(receiver.times, abs=0.1)

@@ -224,9 +224,9 @@ def test_the_life_of_an_event_is_told_in_order_and_is_there_after_the_next_start
         await books.outbox.flush()
 
     async def second(books: Books) -> None:
-        life = await books.outbox.history(Past(event="evt_1"))
+        life = await books.outbox.handling.history(Past(event="evt_1"))
         assert [(attempt.number, attempt.verdict, attempt.at - attempt.received_at) for attempt in life] == [(1, "retry", 10), (2, "retry", 20), (3, "delivered", 30)]
-        assert len(await books.outbox.history(Past())) == 4
+        assert len(await books.outbox.handling.history(Past())) == 4
 
     kept(tmp_path, first)
     kept(tmp_path, second)
@@ -236,7 +236,7 @@ def test_a_person_who_asks_sees_what_is_in_memory_only_too(tmp_path: Path) -> No
     async def life(books: Books) -> None:
         for n in range(5):
             books.outbox.record(books.put(), OK)
-            assert len(await books.outbox.history(Past())) == n + 1
+            assert len(await books.outbox.handling.history(Past())) == n + 1
 
     kept(tmp_path, life)
 
