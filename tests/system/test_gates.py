@@ -204,7 +204,7 @@ def test_what_is_held_keeps_nothing_else_waiting(tmp_path: Path) -> None:
 
 def test_a_person_drops_what_is_held(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "1s"')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "6s"')) as bridge:
             says(sensor, contact=True)
             until(lambda: bridge.metrics()["mqtthook_outbox_held"] == 1, "it to be held")
             assert "1 letter dropped" in bridge.command("queue", "drop", "--held")
