@@ -93,6 +93,8 @@ def _judged(vector: Mapping[str, Any], scheme: str) -> tuple[Result, str]:
         return _judged_challenge(vector)
     if scheme not in SCHEMES:
         return Result.SKIPPED, f'no hook knows the scheme "{scheme}"'
+    if (lacking := _lacking(scheme)) is not None:
+        return Result.SKIPPED, lacking
     hook, request = hook_of(vector, scheme), request_of(vector)
     try:
         id = verify(evidence_of(hook, vector.get("method") or "POST", request, now=request.received_at))
@@ -107,9 +109,22 @@ def _judged_challenge(vector: Mapping[str, Any]) -> tuple[Result, str]:
     asker = asker or ("meta" if "hub.mode=" in request.query else "graph" if "validationToken=" in request.query else "cloudevents" if method == "OPTIONS" else None)
     if asker is None:
         return Result.SKIPPED, "nobody asks such a challenge"
+    if (lacking := _lacking(asker)) is not None:
+        return Result.SKIPPED, lacking
     answer = _answer(hook_of(vector, asker), method, request)
     differs = "; ".join(_differences(vector.get("expect_response") or {}, answer))
     return (Result.FAILED, f"as a challenge of {asker}: {differs}") if differs else (Result.PASSED, "")
+
+
+def _lacking(scheme: str) -> str | None:
+    """Return what has to be installed for a scheme, None if nothing is missing."""
+    available = SCHEMES[scheme].available if scheme in SCHEMES else None
+    try:
+        if available is not None:
+            available()
+    except ValueError as exc:
+        return str(exc)
+    return None
 
 
 def _answer(hook: Hook, method: str, request: Request) -> Response:

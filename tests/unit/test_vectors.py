@@ -1,6 +1,7 @@
 """Test vectors: each is judged as a hook would, whatever else a file holds, and a file that is none says why."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import main
+from bridge.rules.signing import SCHEMES
 from bridge.rules.vectors import Result, findings
 
 FILE = Path(__file__).parents[2].parent / "shared" / "data" / "signature-vectors.json"
@@ -73,6 +75,16 @@ def test_a_vector_that_differs_fails_with_its_reason(vector: dict[str, Any], rea
 
 def test_a_secret_that_is_unfit_lets_nobody_in() -> None:
     assert only(GITHUB | {"scheme": "discord", "secret": "x", "headers": {"X-Signature-Ed25519": "0" * 128, "X-Signature-Timestamp": "1"}, "valid": False}) == (Result.PASSED, "")
+
+
+@pytest.mark.parametrize("vector", [GITHUB | {"scheme": "discord", "secret": "00" * 32}, GITHUB | {"scheme": "challenge", "secret": "00" * 32, "headers": {"X-Signature-Ed25519": "00" * 64, "X-Signature-Timestamp": "1"}}])
+def test_what_needs_an_extra_that_is_not_installed_is_skipped_and_the_others_are_judged(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ValueError("ed25519 signatures need an extra")
+
+    monkeypatch.setitem(SCHEMES, "discord", replace(SCHEMES["discord"], available=missing))
+    found = findings([vector, GITHUB])
+    assert [(one.result, one.reason) for one in found] == [(Result.SKIPPED, "ed25519 signatures need an extra"), (Result.PASSED, "")]
 
 
 def test_what_no_hook_knows_is_skipped() -> None:
