@@ -18,7 +18,7 @@ ARCHITECTURES = ("armv7l", "aarch64")  # Raspberry Pi OS with 32 and with 64 bit
 PYTHONS = ("3.11", "3.13")  # Debian 12 and 13
 LIBRARIES = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34", "manylinux_2_36", "linux")  # Debian 12 has glibc 2.36
 
-# What has no wheel there on PyPI. Raspberry Pi OS asks piwheels too, by itself; elsewhere pip needs a compiler.
+# What has no wheel there. Raspberry Pi OS asks an index of its own as well, by itself; elsewhere pip needs a compiler.
 WITHOUT = {("apprise", "armv7l"): "PyYAML", ("ed25519", "armv7l"): "cffi"}
 
 OUT_OF_REACH = ("NewConnectionError", "ConnectTimeoutError", "Temporary failure", "Connection refused", "Read timed out", "ProxyError", "No matching distribution found for pip")
