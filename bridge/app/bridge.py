@@ -54,7 +54,6 @@ logger = logging.getLogger(__name__)
 FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
 
 
-
 class Bridge:
     """The parts of one running bridge."""
 

@@ -40,6 +40,7 @@ class Destinations:
         self._outbox, self._outlet, self._replies, self._clock, self._event_of = outbox, outlet, replies, clock, event_of
         self._settings: dict[str, Destination] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._ready = True
         self.couriers: dict[str, Courier] = {}
 
     def open(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> None:
@@ -74,7 +75,8 @@ class Destinations:
         return ending
 
     def allow(self, *, ready: bool) -> None:
-        """Hold everything back while nothing can be sent as it should be."""
+        """Hold everything back while nothing can be sent as it should be, also to destinations that come meanwhile."""
+        self._ready = ready
         for courier in self.couriers.values():
             courier.allow(ready=ready)
 
@@ -89,6 +91,7 @@ class Destinations:
         way = self._way(destination)
         courier = Courier(Lane.WEBHOOK, name, outbox=self._outbox, clock=self._clock, send=way.send, judge=way.judge, pace=way.pace)
         courier.follow = self._replies.follow
+        courier.allow(ready=self._ready)
         self._restore(courier, destination, json.loads(noted or "{}"))
         courier.on_change = self._keep
         return courier

@@ -1,6 +1,7 @@
 """The delivery engine, as a user sees it: rate, breaker, success, pause, history, export."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -162,16 +163,21 @@ def test_live_traffic_does_not_wait_for_the_backlog_of_other_keys(tmp_path: Path
             sensor.publish(f"z/old/{n}", "x", wait=False)
         until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 400, "the backlog", within=40)
 
-        def answer(_path: str, _headers: dict[str, str], body: bytes) -> Reply:
-            time.sleep(0.01)  # a receiver takes its time: else the backlog would be gone before anything else comes
+        live_is_in = threading.Event()
+
+        def answer(_path: str, _headers: dict[str, str], _body: bytes) -> Reply:
+            if len(receiver.accepted) > 20:  # else the backlog would be gone before anything else comes
+                live_is_in.wait(10)
             return Reply()
 
         with Receiver(answer, port=port) as receiver:
             until(lambda: len(receiver.accepted) > 20, "it to be drained")
             sensor.publish("z/live", "x")
+            until(lambda: bridge.metrics()["mqtthook_messages_received_total"] == 401, "the live one to be taken in")
+            live_is_in.set()
             until(lambda: any(b'"z/live"' in received.body for received in receiver.accepted), "the live one")
             before = next(n for n, received in enumerate(receiver.accepted) if b'"z/live"' in received.body)
-            assert before < 150
+            assert before < 200, "it waited for the backlog"
             until(lambda: len(receiver.accepted) == 401, "the rest", within=60)
         assert ledger_adds_up(bridge.metrics(), "hall")
 
