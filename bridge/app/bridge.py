@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,7 @@ from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, Map
 
 logger = logging.getLogger(__name__)
 
+SUBSCRIBED_S = 2.0  # in which a broker confirms new subscriptions; one on a Pi takes some milliseconds
 FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cleared away
 
 
@@ -154,6 +156,9 @@ class Bridge:
             ending = await self._adopt(settings, self._tasks)
         if ending:
             await asyncio.wait(ending)
+        with suppress(TimeoutError):  # what is published from here on is heard; of a broker that is away nobody waits for that
+            async with asyncio.timeout(SUBSCRIBED_S if self._broker.connected else 0):
+                await self._broker.subscribed.wait()
 
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}

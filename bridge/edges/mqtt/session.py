@@ -76,6 +76,7 @@ class Broker:
         self.state = "not connected yet"
         self.connections = 0
         self.sessions_lost = 0
+        self.subscribed = asyncio.Event()  # while the broker has confirmed all that was asked for
         self.on_change: Callable[[], None] = lambda: None
         self.on_subscribed: Callable[[list[str]], None] = lambda _: None
 
@@ -338,11 +339,12 @@ class Broker:
             if reason.is_failure:
                 logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
         if not self._subscribing:
-            self.on_subscribed(sorted(self._wanted))
+            self._confirmed()
 
     # --- what we send ---
 
     def _subscribe(self, client: paho.Client, new: Mapping[str, Subscription]) -> None:
+        self.subscribed.clear()
         for plain, wish in new.items():
             mid = wire.subscribe(client, self._protocol, plain, self._shared(plain), wish)
             if mid is not None:
@@ -351,7 +353,11 @@ class Broker:
             client.unsubscribe([self._shared(plain) for plain in gone])
         self._former = set(self._wanted)
         if not self._subscribing:
-            self.on_subscribed(sorted(self._wanted))
+            self._confirmed()
+
+    def _confirmed(self) -> None:
+        self.subscribed.set()
+        self.on_subscribed(sorted(self._wanted))
 
     def _shared(self, plain: str) -> str:
         return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
