@@ -19,6 +19,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from bridge.errors import RenderError
+from bridge.rules.helpers import PATTERNED, Unfit, expect_pattern
 from bridge.rules.reasons import Names, explained, shown
 from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
@@ -83,11 +84,25 @@ class Source:
         if not isinstance(text, str):
             raise ValueError("expected text")
         try:
-            return cls(text)
+            source = cls(text)
+            source.expect_patterns()
+            return source
         except ValueError:
             raise
         except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
             raise ValueError(f"template {shown(text)}: {_mended(getattr(exc, 'message', None) or str(exc))}") from exc
+
+    def expect_patterns(self) -> None:
+        """Raise ValueError where a pattern that stands in the text can't be used; one that is worked out is looked at when it is there."""
+        if not any(name in self.text for name in PATTERNED):
+            return
+        for node in _parsed(self.environment, self._written)[0].find_all((nodes.Filter, nodes.Test)):
+            find = next(iter((*node.args, *(pair.value for pair in node.kwargs if pair.key == "find"))), None)
+            if node.name in PATTERNED and isinstance(find, nodes.Const) and isinstance(find.value, str):
+                try:
+                    expect_pattern(find.value)
+                except Unfit as exc:
+                    raise ValueError(f"template {shown(self.text)}: {shown(find.value)} is {exc.wanted}") from exc
 
     def _fail(self, exc: Exception, names: Names) -> NoReturn:
         if isinstance(exc, RenderError):

@@ -185,6 +185,13 @@ GLOBALS = {name: FILTERS[name] for name in ("as_timestamp", "float", "iif", "int
 
 TESTS: dict[str, Callable[..., bool]] = {"is_number": is_number, "match": regex_match, "search": regex_search}
 
+PATTERNED = frozenset({"regex_match", "regex_search", "match", "search"})  # filters and tests whose first argument is a pattern
+
+
+def expect_pattern(find: str) -> None:
+    """Raise Unfit where *find* is no pattern that the engine takes."""
+    _usable(find, find)
+
 
 def _otherwise(default: Any, value: Any, wanted: str) -> Any:
     return _refuse(value, wanted) if default is _REQUIRED else default
@@ -256,14 +263,18 @@ def _found(value: Any, find: Any, pattern: str, *, ignorecase: bool) -> bool:
         _refuse(value, "not a text")
     text = str(value)
     text.encode()  # raises for a lone surrogate, of which the engine would say that nothing matches
+    return _usable(find, f"(?i){pattern}" if ignorecase else pattern).isinstance_python(text)
+
+
+def _usable(find: str, pattern: str) -> SchemaValidator:
+    """Return what says whether a text holds *pattern*, which came of *find*."""
     try:
-        compiled = _compiled(f"(?i){pattern}" if ignorecase else pattern)
+        return _compiled(pattern)
     except SchemaError as exc:
         raise Unfit(find, f"not a pattern that can be used: {str(exc).splitlines()[-1].split(': ', 1)[-1]}") from exc
-    return compiled.isinstance_python(text)
 
 
 @lru_cache(MAX_PATTERNS)
 def _compiled(pattern: str) -> SchemaValidator:
-    """Return what says whether a text holds *pattern*: the way to Rust's engine that pydantic brings along."""
+    """Return it compiled: the way to Rust's engine that pydantic brings along."""
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))

@@ -82,6 +82,10 @@ BROKEN = [  # what is no expression, words of the error
     ("payload|nofilter", "No filter named 'nofilter'"),
     ("payload is nothing", "No test named 'nothing'"),
     ("if payload", "if payload"),
+    ("topic is search('(hall')", "'(hall' is not a pattern that can be used: unclosed group"),
+    ("topic|regex_search('[a-z', ignorecase=true)", "'[a-z' is not a pattern that can be used: unclosed character class"),
+    ("topic|regex_match(find='a(?=b)')", "'a(?=b)' is not a pattern that can be used: look-around"),
+    ("payload.x and ('x' if payload.y is match('*') else 'z')", "'*' is not a pattern that can be used"),
 ]
 
 NAMES = {"payload": MOTION, "topic": "zigbee2mqtt/hall/motion", "levels": ["zigbee2mqtt", "hall", "motion"]}
