@@ -24,7 +24,7 @@ from bridge.rules.events import Fate, Weighed, fates_of, letter_of
 from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
-from bridge.rules.signing import verify
+from bridge.rules.signing import seal, verify
 from bridge.rules.slash import shown
 
 logger = logging.getLogger(__name__)
@@ -185,13 +185,13 @@ class RequestIntake:
                 raise HookError(503, "the clock of this machine is not set yet; try again later", retry_after_s=UNSET_S)
             evidence = evidence_of(hook, method, request, now=self._clock.date())
             sender_id = verify(evidence)
+            answer = challenged(evidence, hook.rule.challenge)
+            return await self._command(hook, request, sender_id, seal(evidence)) if answer is None else answer
         except SignatureError as exc:
             self._door.wrong(hook.name, request.client, str(exc))
             return problem(exc.status)
-        answer = challenged(evidence, hook.rule.challenge)
-        return await self._command(hook, request, sender_id) if answer is None else answer
 
-    async def _command(self, hook: Hook, request: Request, sender_id: str | None) -> Response:
+    async def _command(self, hook: Hook, request: Request, sender_id: str | None, seal: str | None) -> Response:
         id = sender_id or self._new_id()
         try:
             names = names_of(hook, request, id=id)
@@ -209,7 +209,7 @@ class RequestIntake:
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
             return json_response(200, shown(hook, names["body"], {"id": id, "status": "filtered"}))
-        answer = await self._submitted(hook, command, id, expected)
+        answer = await self._submitted(hook, command, id, seal, expected)
         return _written(replace(answer, document=shown(hook, names["body"], answer.document)))
 
     def _refused(self, hook: str, status: int, reason: str, id: str | None = None) -> None:
@@ -226,13 +226,13 @@ class RequestIntake:
         if not await self._outbox.has_answered(hook.name, id):
             raise HookError(409, "the device says that it is offline")
 
-    async def _submitted(self, hook: Hook, command: Command, id: str, expected: Expectation | None) -> Answer:
+    async def _submitted(self, hook: Hook, command: Command, id: str, seal: str | None, expected: Expectation | None) -> Answer:
         begun = hook.rule.answer != "accepted" and self._is_connected()
         letter = letter_of_command(hook, command, id=id, now=self._clock.wall(), begun=begun)
         wait_s = ANSWER_S if expected is None else ANSWER_S + expected.rule.timeout
         try:
             with self._devices.expecting(expected if begun else None):
-                answer, repeated = await self._outbox.submit(letter, queued(id), within_s=wait_s)
+                answer, repeated = await self._outbox.submit(letter, queued(id), seal=seal, within_s=wait_s)
         except StoreFull as exc:
             raise HookError(503, "the outbox is full; try again later", retry_after_s=BUSY_S) from exc
         if repeated:

@@ -7,7 +7,7 @@ not be written stays here and is tried again; nothing is forgotten.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,8 @@ class Entry:
     """A letter that is not on disk yet.
 
     `receipts` are settled once it is safe. One that is `held_back` goes to its courier only after its commit;
-    `saved` is for who waits for that commit, and is told if the outbox is full.
+    `saved` is for who waits for that commit, and is told if the outbox is full. `seen` are names of a hook that are
+    remembered with it, and what they are answered where that is known.
     """
 
     letter: Letter
@@ -46,6 +47,7 @@ class Entry:
     receipts: list[Receipt] = field(default_factory=list)
     held_back: bool = False
     saved: asyncio.Future[None] | None = None
+    seen: Mapping[tuple[str, str], Answer | None] = field(default_factory=dict)
 
     def settle(self) -> None:
         """Note that it is safe."""
@@ -91,6 +93,8 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Write a new letter with the next group."""
         self._entries[entry.letter.seq] = entry
+        self._changes.seen |= dict.fromkeys(entry.seen, entry.letter.created_at)
+        self._changes.answers |= {name: answer for name, answer in entry.seen.items() if answer is not None}
         if entry.held_back or len(self._entries) >= GROUP:
             self.hurry()
         elif len(self._entries) == 1:
@@ -132,12 +136,6 @@ class Journal:
         """Write at once that a command's publishing starts; the future raises StoreFull."""
         self._changes.letters.pop(letter.seq, None)
         return self.on_thread(self._store.write, Changes(letters={letter.seq: replace(letter, begun_at=at)}))
-
-    def see(self, name: tuple[str, str], at: float, answer: Answer | None) -> None:
-        """Remember an id with the next group, and what it is answered if that is known."""
-        self._changes.seen[name] = at
-        if answer is not None:
-            self._changes.answers[name] = answer
 
     def answer(self, name: tuple[str, str], answer: Answer) -> None:
         """Remember what an id is answered, at once: the caller is told only what a crash can't undo."""
@@ -280,9 +278,9 @@ class Journal:
         self._changes.notes |= newer.notes
 
     def _refuse(self, entry: Entry, exc: StoreFull) -> None:
-        name = (entry.letter.mapping, entry.letter.id)
-        self._changes.seen.pop(name, None)
-        self._changes.answers.pop(name, None)
+        for name in entry.seen:
+            self._changes.seen.pop(name, None)
+            self._changes.answers.pop(name, None)
         self._told.refused(entry)
         if entry.saved is not None and not entry.saved.done():
             entry.saved.set_exception(exc)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from bridge.errors import StoreFull
+from bridge.errors import SignatureError, StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
 from bridge.outbox.handling import Handling, Shelf
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 SEEN_S = 4 * 86_400.0  # senders retry for up to three days
 SEEN_SHARE, SEEN_BYTES = 4, 256  # ids that hooks have met take a quarter of the file at most; one takes about so much, its answer with it
 ATTEMPTS = 100_000  # that the history has at most: 20 MB, of an outbox of 256
+SEALED = Answer(status=401, document={})  # what is remembered of a seal: there is no answer to it but this
+COPY = "it is a copy of a request that came before, under another id"
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
 
 
@@ -59,6 +61,7 @@ class Outbox:
         self.onlookers = Onlookers(wall)
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._answers: dict[tuple[str, str], _Coming] = {}
+        self._sealing: set[tuple[str, str]] = set()
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
         self.accounts = Accounts(store)
@@ -198,34 +201,43 @@ class Outbox:
             self._count_end(replace(letter, seq=older), Result.COALESCED)
             self._journal.end(older)
 
-    async def submit(self, letter: Letter, queued: Answer, *, within_s: float | None = None) -> tuple[Answer, bool]:
+    async def submit(self, letter: Letter, queued: Answer, *, seal: str | None = None, within_s: float | None = None) -> tuple[Answer, bool]:
         """Make a command safe and its id remembered; return its answer, and True if the id is a repeated one.
 
         A letter that is begun is published as soon as it is safe, and answered with what came of that; with *queued* where
         that isn't known *within_s* seconds after it was safe. One that isn't begun waits for the broker, and is answered
         with *queued* as well. However long the disk takes, nothing is answered before it is safe. An id that its hook has
-        met before changes nothing and gets the first answer again. Raises StoreFull.
+        met before changes nothing and gets the first answer again. A *seal* that its hook has met under another id is a
+        copy's: SignatureError. Raises StoreFull.
         """
         name = (letter.mapping, letter.id)
+        seals = set() if seal in (None, letter.id) else {(letter.mapping, str(seal))}
         if (before := self._answers.get(name)) is not None:
             await before.safe.wait()
             return await _in_time(before.answer, queued, within_s), True
+        if name in self._sealing or seals & (self._sealing | self._answers.keys()):
+            raise SignatureError(COPY)
         coming = self._answers[name] = _Coming(asyncio.Event(), asyncio.get_running_loop().create_future())
+        self._sealing |= seals
         try:
-            if (answer := await self._lookups.of(name)) is not None:
+            answer = await self._lookups.of(name)
+            if answer == SEALED or (answer is None and any([await self._lookups.of(each) for each in seals])):
+                raise SignatureError(COPY)
+            if answer is not None:
                 coming.answer.set_result(answer)
                 return answer, True
-            await self._commit(letter, queued if letter.begun_at is None else None)
+            await self._commit(letter, queued if letter.begun_at is None else None, seals)
             coming.safe.set()
             if letter.begun_at is None and not coming.answer.done():
                 coming.answer.set_result(queued)
             return await _in_time(coming.answer, queued, within_s), False
-        except StoreFull as exc:
+        except (StoreFull, SignatureError) as exc:
             coming.answer.set_exception(exc)
             coming.answer.exception()  # it may be that nobody else waits for it
             raise
         finally:
             coming.safe.set()
+            self._sealing -= seals
             if coming.answer.done():
                 self._answers.pop(name, None)
 
@@ -237,11 +249,11 @@ class Outbox:
         """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
         await self._journal.begin(letter, self._wall())
 
-    async def _commit(self, letter: Letter, queued: Answer | None) -> None:
+    async def _commit(self, letter: Letter, queued: Answer | None, seals: Collection[tuple[str, str]]) -> None:
         letter = self._numbered(letter)
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._journal.see((letter.mapping, letter.id), letter.created_at, queued)
-        self._journal.add(Entry(letter, self._monotonic(), held_back=True, saved=saved))
+        seen = {(letter.mapping, letter.id): queued, **dict.fromkeys(seals, SEALED)}
+        self._journal.add(Entry(letter, self._monotonic(), held_back=True, saved=saved, seen=seen))
         await saved
 
     def _number_off(self, count: int) -> int:

@@ -419,3 +419,33 @@ def test_a_repeated_request_is_carried_out_once(tmp_path: Path, broker: Mosquitt
         assert bridge.post("/hooks/device", b'{"name":"last"}', Authorization=f"Bearer {TOKEN}")[0] == 200
         until(lambda: lamp.payloads("home/last/set"), "what comes after it")
         assert [json.loads(payload) for payload in lamp.payloads("home/light/set")] == [{"state": "on"}]
+
+
+def test_a_captured_request_is_not_carried_out_again_under_another_id(tmp_path: Path, broker: Mosquitto) -> None:
+    """Slack signs a time but no id: who captured a request could invent one. Several at once, and after a kill, too."""
+    hooks = f"""
+[inbound.bell]
+verify = "slack"
+secret = "{TOKEN}"
+topic = "home/bell/set"
+"""
+    body, stamp = b"command=/ring", str(int(time.time()))
+    mac = hmac.digest(TOKEN.encode(), f"v0:{stamp}:".encode() + body, "sha256").hex()
+    captured = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={mac}", "Content-Type": "text/plain"}
+    with device(broker.port, "home/#") as bell, Daemon(tmp_path / "bridge", broker=broker.url, mappings=hooks) as bridge:
+
+        async def under(*ids: str | None) -> list[tuple[int, ...] | str]:
+            def copy(id: str | None) -> bytes:
+                return request("POST /hooks/bell HTTP/1.1", *(f"{name}: {value}" for name, value in captured.items()), *([f"webhook-id: {id}"] if id else []), body=body)
+
+            return await asyncio.gather(*(statuses(bridge.hooks_port, "127.0.0.1", Attack("copy", "S10", copy(id), ())) for id in ids))
+
+        assert sorted(asyncio.run(under("first", "second", "third"))) == [(200,), (401,), (401,)]
+        bridge.kill()
+        bridge.start()
+        assert asyncio.run(under("fourth", None)) == [(401,), (401,)]
+        assert sorted(asyncio.run(under("first", "second", "third"))) == [(200,), (401,), (401,)]  # and who repeats his own gets his answer
+        assert "reason=it is a copy of a request that came before, under another id" in bridge.log
+        until(lambda: bell.payloads("home/bell/set"), "the command")
+        assert bridge.metrics()["mqtthook_ledger_imbalance"] == 0
+        assert bell.payloads("home/bell/set") == [body]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.errors import SignatureError
-from bridge.rules.signing import MAX_SIGNATURES, SCHEMES, Evidence, Signing, Verify, keys, new_secret, sign, signing_keys, verify
+from bridge.rules.signing import MAX_SIGNATURES, SCHEMES, Evidence, Signing, Verify, keys, new_secret, seal, sign, signing_keys, verify
 from bridge.rules.signing.ed25519 import public_of
 from bridge.rules.signing.urls import address, body_hash
 
@@ -230,6 +230,36 @@ def test_a_copy_of_a_request_whose_time_is_signed_has_the_same_id(scheme: str) -
     assert first == id(AT, BODY)
     assert re.fullmatch("sig_[0-9a-f]{32}", str(first))
     assert len({first, id(AT + 1, BODY), id(AT, BODY + b" ")}) == 3
+
+
+SEALS: list[tuple[str, bytes, bool]] = [  # scheme, body, whether a copy under another id is known by a seal
+    ("stripe", BODY, True),
+    ("stripe", b'{"id": "evt_1"}', False),  # its id is signed
+    ("slack", BODY, True),
+    ("slack", b'{"event_id": "Ev0PV52K25"}', False),
+    ("zoom", BODY, True),
+    ("hubspot", BODY, True),
+    ("linear", b'{"webhookTimestamp": 1764000000000}', True),
+    ("discord", BODY, True),
+    ("discord", b'{"id": "787053080478613555"}', False),
+    ("standard-webhooks", BODY, False),
+    ("svix", BODY, False),
+    ("github", BODY, False),  # signs no time: two requests may be alike
+    ("hmac", BODY, False),
+    ("bearer", BODY, False),
+]
+
+
+@pytest.mark.parametrize(("scheme", "body", "has_seal"), SEALS, ids=lambda value: str(value)[:30])
+def test_a_copy_under_another_id_is_known_where_a_time_is_signed_but_no_id(scheme: str, body: bytes, has_seal: bool) -> None:
+    first = came(scheme, signed(scheme, body=body), body=body)
+    verify(first)
+    assert (seal(first) is not None) is has_seal
+    if has_seal:
+        copy = came(scheme, signed(scheme, body=body) | {"webhook-id": ("msg_invented",), "linear-delivery": ("invented",)}, body=body)
+        assert verify(copy) != verify(first)
+        assert seal(copy) == seal(first)
+        assert seal(came(scheme, signed(scheme, body=body + b" ", at=AT + 1), body=body + b" ")) != seal(first)
 
 
 def test_mailguns_id_is_its_token() -> None:

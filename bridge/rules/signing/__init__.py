@@ -6,7 +6,7 @@ comes, it returns or raises SignatureError, and what it raises is for the log, n
 
 from bridge.rules.signing.reading import MAX_SIGNATURES, TOKEN_BYTES
 from bridge.rules.signing.standard import new_secret, standard_key
-from bridge.rules.signing.table import OWN_HEADERS, SCHEMES, Sign, Verify, keys, sign, signing_keys, verify, written_headers
+from bridge.rules.signing.table import OWN_HEADERS, SCHEMES, Sign, Verify, keys, seal, sign, signing_keys, verify, written_headers
 from bridge.rules.signing.ways import Attempt, Evidence, RequestHeaders, Scheme, Signing, Verification
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Verify",
     "keys",
     "new_secret",
+    "seal",
     "sign",
     "signing_keys",
     "standard_key",

@@ -94,8 +94,8 @@ def id_in(body: bytes, path: Sequence[str], form: re.Pattern[str] = _ID) -> str 
     return value if isinstance(value, str) and form.fullmatch(value) and _ID.fullmatch(value) else None
 
 
-def id_of(timestamp: str, body: bytes) -> str:
-    """Return an id for a request that has none, but whose time is signed: a copy of it that somebody sends again has the same."""
+def sealed(timestamp: str, body: bytes) -> str:
+    """Return the seal of a request whose time is signed: a copy of it that somebody sends again has the same, whatever id it bears."""
     return "sig_" + hashlib.sha256(timestamp.encode() + b"." + body).hexdigest()[:ID_DIGITS]
 
 

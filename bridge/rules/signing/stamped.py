@@ -8,7 +8,7 @@ docs, "Validating Security Request Headers".
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.errors import SignatureError
@@ -23,10 +23,10 @@ from bridge.rules.signing.reading import (
     expect_fresh,
     fields,
     id_in,
-    id_of,
     is_form,
     json_in,
     only,
+    sealed,
     sender_id,
     text_key,
 )
@@ -53,18 +53,32 @@ def sign_stripe(attempt: Attempt) -> Headers:
     return ((STRIPE, f"t={attempt.timestamp},{signatures}"),)
 
 
-def verify_stripe(evidence: Evidence) -> str:
-    """Return the event's id, or the sender's, or one of this very request; what is neither `t` nor `v1` is another version, and passed over."""
+def verify_stripe(evidence: Evidence) -> str | None:
+    """Return the event's id, or the sender's; what is neither `t` nor `v1` is another version, and passed over."""
     name = STRIPE.lower()
-    parts = [part.strip(" ").partition("=") for part in only(evidence.headers, name).split(",")]
-    times = [value for key, _, value in parts if key == "t"]
-    if len(times) != 1:
-        raise SignatureError(f"{name} holds {len(times)} times, expected one")
-    timestamp = checked_timestamp(times[0], f"the time in {name}")
-    given = expect_few([value for key, _, value in parts if key == "v1"], name)
+    parts = _stripe_parts(evidence)
+    timestamp = checked_timestamp(_stripe_time(parts), f"the time in {name}")
+    given = expect_few([value for key, value in parts if key == "v1"], name)
     expect_agreement(given, [_hex(key, _stamped(timestamp, evidence.body)) for key in evidence.keys])
     expect_fresh(evidence, int(timestamp), f"the time in {name}")
-    return id_in(evidence.body, ("id",), _STRIPE_EVENT) or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
+    return id_in(evidence.body, ("id",), _STRIPE_EVENT) or sender_id(evidence.headers)
+
+
+def seal_stripe(evidence: Evidence) -> str | None:
+    """Return the seal of a request without an event's id."""
+    return None if id_in(evidence.body, ("id",), _STRIPE_EVENT) else sealed(_stripe_time(_stripe_parts(evidence)), evidence.body)
+
+
+def _stripe_parts(evidence: Evidence) -> list[tuple[str, str]]:
+    parts = (part.strip(" ").partition("=") for part in only(evidence.headers, STRIPE.lower()).split(","))
+    return [(key, value) for key, _, value in parts]
+
+
+def _stripe_time(parts: Sequence[tuple[str, str]]) -> str:
+    times = [value for key, value in parts if key == "t"]
+    if len(times) != 1:
+        raise SignatureError(f"{STRIPE.lower()} holds {len(times)} times, expected one")
+    return times[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +93,20 @@ class Versioned:
         """Return time and signature of the first key."""
         return ((self.header, self._of(attempt.keys[0], attempt.timestamp, attempt.body)), (self.time, attempt.timestamp))
 
-    def verify(self, evidence: Evidence) -> str:
-        """Return the event's id, or the sender's, or one of this very request."""
+    def verify(self, evidence: Evidence) -> str | None:
+        """Return the event's id, or the sender's."""
         name = self.time.lower()
         timestamp = checked_timestamp(only(evidence.headers, name), name)
         expect_agreement([only(evidence.headers, self.header.lower())], [self._of(key, timestamp, evidence.body) for key in evidence.keys])
         expect_fresh(evidence, int(timestamp), name)
-        signed = id_in(evidence.body, self.id_path, _SLACK_EVENT) if self.id_path else None
-        return signed or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
+        return self._signed_id(evidence) or sender_id(evidence.headers)
+
+    def seal(self, evidence: Evidence) -> str | None:
+        """Return the seal of a request without an event's id."""
+        return None if self._signed_id(evidence) else sealed(only(evidence.headers, self.time.lower()), evidence.body)
+
+    def _signed_id(self, evidence: Evidence) -> str | None:
+        return id_in(evidence.body, self.id_path, _SLACK_EVENT) if self.id_path else None
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -115,6 +135,11 @@ def verify_linear(evidence: Evidence) -> str | None:
         raise SignatureError("webhookTimestamp in the body is not a number of milliseconds")
     expect_fresh(evidence, at_ms / 1000, "webhookTimestamp in the body", within=LINEAR_TOLERANCE_S)
     return sender_id(evidence.headers, LINEAR_ID.lower())
+
+
+def seal_linear(evidence: Evidence) -> str:
+    """Return the seal of a request: its body holds the time."""
+    return sealed("", evidence.body)
 
 
 def verify_mailgun(evidence: Evidence) -> str:
@@ -148,8 +173,8 @@ def sign_discord(attempt: Attempt) -> Headers:
     return ((DISCORD, signature.hex()), (DISCORD_TIME, attempt.timestamp))
 
 
-def verify_discord(evidence: Evidence) -> str:
-    """Return the interaction's id, or the sender's, or one of this very request."""
+def verify_discord(evidence: Evidence) -> str | None:
+    """Return the interaction's id, or the sender's."""
     name = DISCORD_TIME.lower()
     timestamp = checked_timestamp(only(evidence.headers, name), name)
     given = only(evidence.headers, DISCORD.lower())
@@ -157,7 +182,12 @@ def verify_discord(evidence: Evidence) -> str:
     if not sum(ed25519.agrees(key, text_key(timestamp) + evidence.body, signature) for key in evidence.keys):
         raise SignatureError("no signature agrees with a secret")
     expect_fresh(evidence, int(timestamp), name)
-    return id_in(evidence.body, ("id",), _SNOWFLAKE) or sender_id(evidence.headers) or id_of(timestamp, evidence.body)
+    return id_in(evidence.body, ("id",), _SNOWFLAKE) or sender_id(evidence.headers)
+
+
+def seal_discord(evidence: Evidence) -> str | None:
+    """Return the seal of a request without an interaction's id."""
+    return None if id_in(evidence.body, ("id",), _SNOWFLAKE) else sealed(only(evidence.headers, DISCORD_TIME.lower()), evidence.body)
 
 
 def _mailgun(evidence: Evidence) -> Mapping[str, object]:

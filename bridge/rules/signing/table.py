@@ -19,6 +19,10 @@ def _body_mac(row: macs.BodyMac, *, outbound: bool = False) -> Scheme:
     return Scheme(key=text_key, verify=row.verify, sign=row.sign, outbound=outbound, writes=row.writes)
 
 
+def _versioned(row: stamped.Versioned, *, outbound: bool = False) -> Scheme:
+    return Scheme(key=text_key, verify=row.verify, seal=row.seal, sign=row.sign, outbound=outbound, options=("tolerance",), writes=row.writes)
+
+
 SCHEMES = {
     "standard-webhooks": Scheme(
         key=standard.standard_key,
@@ -49,14 +53,23 @@ SCHEMES = {
     "github": _body_mac(macs.GITHUB, outbound=True),
     "gitlab": Scheme(key=tokens.gitlab_key, verify=tokens.verify_gitlab, sign=tokens.sign_gitlab, options=("tolerance",), writes=(tokens.GITLAB,)),
     "gitea": _body_mac(macs.GITEA),
-    "stripe": Scheme(key=text_key, verify=stamped.verify_stripe, sign=stamped.sign_stripe, outbound=True, options=("tolerance",), writes=(stamped.STRIPE,)),
-    "slack": Scheme(key=text_key, verify=stamped.SLACK.verify, sign=stamped.SLACK.sign, outbound=True, options=("tolerance",), writes=stamped.SLACK.writes),
+    "stripe": Scheme(
+        key=text_key,
+        verify=stamped.verify_stripe,
+        seal=stamped.seal_stripe,
+        sign=stamped.sign_stripe,
+        outbound=True,
+        options=("tolerance",),
+        writes=(stamped.STRIPE,),
+    ),
+    "slack": _versioned(stamped.SLACK, outbound=True),
     "shopify": _body_mac(macs.SHOPIFY),
     "twilio": Scheme(key=text_key, verify=urls.verify_twilio, sign=urls.sign_twilio, options=("public_url",), writes=(urls.TWILIO, urls.TWILIO_ID)),
     "discord": Scheme(
         key=stamped.discord_key,
         signing_key=stamped.discord_seed,
         verify=stamped.verify_discord,
+        seal=stamped.seal_discord,
         sign=stamped.sign_discord,
         options=("tolerance",),
         writes=(stamped.DISCORD, stamped.DISCORD_TIME),
@@ -66,15 +79,23 @@ SCHEMES = {
     "hubspot": Scheme(
         key=text_key,
         verify=urls.verify_hubspot,
+        seal=urls.seal_hubspot,
         sign=urls.sign_hubspot,
         options=("tolerance", "public_url"),
         writes=(urls.HUBSPOT, urls.HUBSPOT_TIME),
     ),
-    "linear": Scheme(key=text_key, verify=stamped.verify_linear, sign=stamped.sign_linear, options=("tolerance",), writes=(stamped.LINEAR, stamped.LINEAR_ID)),
+    "linear": Scheme(
+        key=text_key,
+        verify=stamped.verify_linear,
+        seal=stamped.seal_linear,
+        sign=stamped.sign_linear,
+        options=("tolerance",),
+        writes=(stamped.LINEAR, stamped.LINEAR_ID),
+    ),
     "pagerduty": _body_mac(macs.PAGERDUTY),
     "mailgun": Scheme(key=text_key, verify=stamped.verify_mailgun, options=("tolerance",)),
     "typeform": _body_mac(macs.TYPEFORM),
-    "zoom": Scheme(key=text_key, verify=stamped.ZOOM.verify, sign=stamped.ZOOM.sign, options=("tolerance",), writes=stamped.ZOOM.writes),
+    "zoom": _versioned(stamped.ZOOM),
     "meta": _body_mac(macs.META),
     "hmac": Scheme(
         key=text_key,
@@ -139,8 +160,17 @@ def sign(how: Signing | str, secret_keys: Sequence[bytes], *, id: str, now: floa
 
 
 def verify(evidence: Evidence) -> str | None:
-    """Return the id that the sender gave its request, or None; raise SignatureError and nothing else."""
-    return SCHEMES[evidence.how.scheme].verify(evidence)
+    """Return the id that the sender gave its request, or its seal, or None; raise SignatureError and nothing else."""
+    scheme = SCHEMES[evidence.how.scheme]
+    return scheme.verify(evidence) or scheme.seal(evidence)
+
+
+def seal(evidence: Evidence) -> str | None:
+    """Return what a request that is verified has in common with each copy of it, whatever id that bears.
+
+    None where the id is signed, so that no copy can bear another, and where no time is, so that two requests may be alike.
+    """
+    return SCHEMES[evidence.how.scheme].seal(evidence)
 
 
 def written_headers(how: Signing) -> frozenset[str]:

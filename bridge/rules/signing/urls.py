@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from bridge.errors import SignatureError
 from bridge.model import Headers
-from bridge.rules.signing.reading import bytes_of, checked_milliseconds, expect_agreement, expect_fresh, fields, id_of, is_form, only, sender_id
+from bridge.rules.signing.reading import bytes_of, checked_milliseconds, expect_agreement, expect_fresh, fields, is_form, only, sealed, sender_id
 from bridge.rules.signing.ways import Attempt, Evidence
 
 TWILIO, TWILIO_ID, TWILIO_SETTINGS = "X-Twilio-Signature", "I-Twilio-Idempotency-Token", "X-Twilio-Webhooks-Signature-Settings"
@@ -117,25 +117,29 @@ def sign_hubspot(attempt: Attempt) -> Headers:
 
 
 def verify_hubspot(evidence: Evidence) -> str | None:
-    """Return the sender's id, or one of this very request. v3 counts where it came; else v2 or v1, whichever the request says it is.
+    """Return the sender's id. v3 counts where it came; else v2 or v1, whichever the request says it is.
 
     Those two hold no time: a hook that sets a tolerance takes v3 alone.
     """
     if HUBSPOT.lower() in evidence.headers or evidence.how.tolerance is not None:
-        timestamp = _verify_v3(evidence)
-        return sender_id(evidence.headers) or id_of(timestamp, evidence.body)
-    _verify_older(evidence)
+        _verify_v3(evidence)
+    else:
+        _verify_older(evidence)
     return sender_id(evidence.headers)
 
 
-def _verify_v3(evidence: Evidence) -> str:
+def seal_hubspot(evidence: Evidence) -> str | None:
+    """Return the seal of a request in v3."""
+    return sealed(only(evidence.headers, HUBSPOT_TIME.lower()), evidence.body) if HUBSPOT.lower() in evidence.headers else None
+
+
+def _verify_v3(evidence: Evidence) -> None:
     name = HUBSPOT_TIME.lower()
     timestamp = checked_milliseconds(only(evidence.headers, name), name)
     given = only(evidence.headers, HUBSPOT.lower())
     urls = [variant for url in urls_of(evidence) for variant in (url, _plain(url))]
     expect_agreement([given], [_hubspot(key, evidence.method, url, evidence.body, timestamp) for key in evidence.keys for url in urls])
     expect_fresh(evidence, int(timestamp) / 1000, name)
-    return timestamp
 
 
 def _verify_older(evidence: Evidence) -> None:

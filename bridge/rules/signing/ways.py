@@ -104,13 +104,15 @@ class Scheme:
     """One row: how its secret becomes a key, how it verifies, and how it signs (None: it doesn't, by headers alone).
 
     Only where `outbound` is set may a destination sign so; the others sign for `mqtthook sign` alone. `signing_key` stands
-    where signing takes another key than verifying. `options` are the keys that its table may hold in the config, `needs`
+    where signing takes another key than verifying. `seal` returns what a request that is verified can't be told from a copy of
+itself by, or None where the id is signed, or no time is. `options` are the keys that its table may hold in the config, `needs`
     those that it must, with what to say where one is missing. `writes` are the headers with its signature. `available`
     raises ValueError where a library that it needs isn't installed; `without` is said where there is no secret.
     """
 
     key: Callable[[str], bytes]
     verify: Callable[[Evidence], str | None]
+    seal: Callable[[Evidence], str | None] = lambda _evidence: None
     sign: Callable[[Attempt], Headers] | None = None
     outbound: bool = False
     signing_key: Callable[[str], bytes] | None = None
