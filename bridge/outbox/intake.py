@@ -223,7 +223,7 @@ class RequestIntake:
             return
         if not is_away(hook.rule.available, await self._devices.last_word(topic), names):
             return
-        if not await self._outbox.has_answered(hook.name, id):
+        if not await self._outbox.answers.has(hook.name, id):
             raise HookError(409, "the device says that it is offline")
 
     async def _submitted(self, hook: Hook, command: Command, id: str, seal: str | None, expected: Expectation | None) -> Answer:
@@ -232,7 +232,7 @@ class RequestIntake:
         wait_s = ANSWER_S if expected is None else ANSWER_S + expected.rule.timeout
         try:
             with self._devices.expecting(expected if begun else None):
-                answer, repeated = await self._outbox.submit(letter, queued(id), seal=seal, within_s=wait_s)
+                answer, repeated = await self._outbox.answers.submit(letter, queued(id), seal=seal, within_s=wait_s)
         except StoreFull as exc:
             raise HookError(503, "the outbox is full; try again later", retry_after_s=BUSY_S) from exc
         if repeated:

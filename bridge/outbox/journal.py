@@ -17,6 +17,7 @@ from bridge.errors import StoreFull
 from bridge.model import Answer, Letter
 from bridge.outbox.history import History
 from bridge.outbox.ledger import Ledger
+from bridge.outbox.lookups import Name
 from bridge.outbox.memory import Memories
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.store import Changes, Store
@@ -47,7 +48,7 @@ class Entry:
     receipts: list[Receipt] = field(default_factory=list)
     held_back: bool = False
     saved: asyncio.Future[None] | None = None
-    seen: Mapping[tuple[str, str], Answer | None] = field(default_factory=dict)
+    seen: Mapping[Name, Answer | None] = field(default_factory=dict)
 
     def settle(self) -> None:
         """Note that it is safe."""
@@ -137,7 +138,7 @@ class Journal:
         self._changes.letters.pop(letter.seq, None)
         return self.on_thread(self._store.write, Changes(letters={letter.seq: replace(letter, begun_at=at)}))
 
-    def answer(self, name: tuple[str, str], answer: Answer) -> None:
+    def answer(self, name: Name, answer: Answer) -> None:
         """Remember what an id is answered, at once: the caller is told only what a crash can't undo."""
         self._changes.answers[name] = answer
         self.hurry()

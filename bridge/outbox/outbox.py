@@ -9,18 +9,18 @@ Everything but the commits runs on the loop; when and how they are made is the j
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
 
-from bridge.errors import SignatureError, StoreFull
+from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
+from bridge.outbox.answers import Answers
 from bridge.outbox.handling import Handling, Shelf
 from bridge.outbox.history import History
 from bridge.outbox.journal import Entry, Journal, Told
-from bridge.outbox.lookups import Lookups
+from bridge.outbox.lookups import Lookups, Name
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
 from bridge.outbox.onlookers import Onlookers
@@ -38,16 +38,7 @@ logger = logging.getLogger(__name__)
 SEEN_S = 4 * 86_400.0  # senders retry for up to three days
 SEEN_SHARE, SEEN_BYTES = 4, 256  # ids that hooks have met take a quarter of the file at most; one takes about so much, its answer with it
 ATTEMPTS = 100_000  # that the history has at most: 20 MB, of an outbox of 256
-SEALED = Answer(status=401, document={})  # what is remembered of a seal: there is no answer to it but this
-COPY = "it is a copy of a request that came before, under another id"
 ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice the widest window that is asked for
-
-
-class _Coming(NamedTuple):
-    """An answer that a command will get, and whether the command is safe."""
-
-    safe: asyncio.Event
-    answer: asyncio.Future[Answer]
 
 
 class Outbox:
@@ -60,8 +51,6 @@ class Outbox:
         self._monotonic, self._wall = monotonic, wall
         self.onlookers = Onlookers(wall)
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
-        self._answers: dict[tuple[str, str], _Coming] = {}
-        self._sealing: set[tuple[str, str]] = set()
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
         self.accounts = Accounts(store)
@@ -70,7 +59,7 @@ class Outbox:
         told = Told(begins=self.save_held, saved=self._saved, refused=self._refused, make_room=self._make_room)
         self._history = History()
         self._journal = Journal(store, self.accounts.ledger, self.memories, self._history, monotonic=monotonic, told=told)
-        self._lookups = Lookups(lambda names: self._journal.on_thread(self._store.first_answers, names))
+        self.answers = Answers(Lookups(lambda names: self._journal.on_thread(self._store.first_answers, names)), self._commit)
         self.pen = Pen(self._journal, monotonic=monotonic, stored=store.held())
         self._newest = Newest()
         self.handling = Handling(
@@ -201,59 +190,13 @@ class Outbox:
             self._count_end(replace(letter, seq=older), Result.COALESCED)
             self._journal.end(older)
 
-    async def submit(self, letter: Letter, queued: Answer, *, seal: str | None = None, within_s: float | None = None) -> tuple[Answer, bool]:
-        """Make a command safe and its id remembered; return its answer, and True if the id is a repeated one.
-
-        A letter that is begun is published as soon as it is safe, and answered with what came of that; with *queued* where
-        that isn't known *within_s* seconds after it was safe. One that isn't begun waits for the broker, and is answered
-        with *queued* as well. However long the disk takes, nothing is answered before it is safe. An id that its hook has
-        met before changes nothing and gets the first answer again. A *seal* that its hook has met under another id is a
-        copy's: SignatureError. Raises StoreFull.
-        """
-        name = (letter.mapping, letter.id)
-        seals = set() if seal in (None, letter.id) else {(letter.mapping, str(seal))}
-        if (before := self._answers.get(name)) is not None:
-            await before.safe.wait()
-            return await _in_time(before.answer, queued, within_s), True
-        if name in self._sealing or seals & (self._sealing | self._answers.keys()):
-            raise SignatureError(COPY)
-        coming = self._answers[name] = _Coming(asyncio.Event(), asyncio.get_running_loop().create_future())
-        self._sealing |= seals
-        try:
-            answer = await self._lookups.of(name)
-            if answer == SEALED or (answer is None and any([await self._lookups.of(each) for each in seals])):
-                raise SignatureError(COPY)
-            if answer is not None:
-                coming.answer.set_result(answer)
-                return answer, True
-            await self._commit(letter, queued if letter.begun_at is None else None, seals)
-            coming.safe.set()
-            if letter.begun_at is None and not coming.answer.done():
-                coming.answer.set_result(queued)
-            return await _in_time(coming.answer, queued, within_s), False
-        except (StoreFull, SignatureError) as exc:
-            coming.answer.set_exception(exc)
-            coming.answer.exception()  # it may be that nobody else waits for it
-            raise
-        finally:
-            coming.safe.set()
-            self._sealing -= seals
-            if coming.answer.done():
-                self._answers.pop(name, None)
-
-    async def has_answered(self, hook: str, id: str) -> bool:
-        """Return True if a hook has met this id before, or is at it now; False if it never has."""
-        return (hook, id) in self._answers or await self._journal.on_thread(self._store.answered, hook, id) is not None
-
     async def begin(self, letter: Letter) -> None:
         """Note on disk that a command's publishing starts, so that no crash lets it happen twice; raises StoreFull."""
         await self._journal.begin(letter, self._wall())
 
-    async def _commit(self, letter: Letter, queued: Answer | None, seals: Collection[tuple[str, str]]) -> None:
-        letter = self._numbered(letter)
+    async def _commit(self, letter: Letter, seen: Mapping[Name, Answer | None]) -> None:
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        seen = {(letter.mapping, letter.id): queued, **dict.fromkeys(seals, SEALED)}
-        self._journal.add(Entry(letter, self._monotonic(), held_back=True, saved=saved, seen=seen))
+        self._journal.add(Entry(self._numbered(letter), self._monotonic(), held_back=True, saved=saved, seen=seen))
         await saved
 
     def _number_off(self, count: int) -> int:
@@ -315,9 +258,7 @@ class Outbox:
         for entry in entries:
             if entry.held_back and entry.letter.state is State.WAITING:
                 self._offer(entry.letter)
-        for name, answer in changes.answers.items():
-            if (coming := self._answers.pop(name, None)) is not None and not coming.answer.done():
-                coming.answer.set_result(answer)
+        self.answers.came(changes.answers)
 
     def _refused(self, entry: Entry) -> None:
         self._count_end(entry.letter, Result.DROPPED)
@@ -405,11 +346,3 @@ class Outbox:
     async def oldest(self) -> dict[tuple[Lane, str], float]:
         """Return when the oldest waiting letter on disk came, by lane and destination."""
         return await self._journal.on_thread(self._store.oldest_waiting)
-
-
-async def _in_time(coming: asyncio.Future[Answer], queued: Answer, within_s: float | None) -> Answer:
-    """Return the answer that is coming, or *queued* where it does not come within so many seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            return await asyncio.shield(coming)
-    return queued  # it is safe, and goes out when the broker is back, or expires

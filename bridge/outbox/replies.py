@@ -35,7 +35,7 @@ class ReplyIntake:
             if letter is None:
                 self._outbox.passed(counted, Result.FILTERED)
                 return
-            _, repeated = await self._outbox.submit(letter, queued(letter.id))
+            _, repeated = await self._outbox.answers.submit(letter, queued(letter.id))
         except (RenderError, StoreFull) as exc:
             self._outbox.passed(counted, Result.DROPPED)
             logger.error("no reply mapping=%s event=%s reason=%r", event.mapping, event.id, str(exc))
