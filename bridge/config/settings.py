@@ -22,6 +22,7 @@ from bridge.rules.home_assistant import HomeAssistantSettings
 from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
+from bridge.rules.signing import TOKEN_BYTES
 from bridge.rules.units import Slice, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
@@ -116,8 +117,18 @@ class Settings(Slice):
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+        yield from self._secret_warnings()
         yield from self._hook_warnings()
         yield from self._loop_warnings()
+
+    def _secret_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        found = {path: keys() for path, keys in self._keys()}
+        tokens: dict[tuple[str, ...], SecretStr | None] = {("inbound", name, "verify_token"): hook.verify_token for name, hook in self.inbound.items()}
+        tokens["admin", "token"] = self.admin.token
+        found |= {path: (token.get_secret_value().encode(),) for path, token in tokens.items() if token is not None}
+        for path, secrets in found.items():
+            if short := [len(secret) for secret in secrets if len(secret) < TOKEN_BYTES]:
+                yield path, f"it has {min(short)} {'byte' if min(short) == 1 else 'bytes'}, and is soon guessed: make one with `mqtthook secret new`"
 
     def _hook_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, rule in self.inbound.items():
@@ -169,20 +180,20 @@ class Settings(Slice):
                 yield (*path, "tls", key), what
 
     def _secret_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        for path, destination in self._senders().items():
-            if any(secret.get_secret_value() == STAND_IN for secret in destination.secret):
-                continue  # it is reported already, or not asked for
+        for path, keys in self._keys():
             try:
-                destination.signing_keys()
+                keys()
             except ValueError as exc:
-                yield (*path, "secret"), str(exc)
+                yield path, str(exc)
+
+    def _keys(self) -> Iterator[tuple[tuple[str, ...], Callable[[], tuple[bytes, ...]]]]:
+        """Yield where secrets stand and what reads them; not those that are reported already, or not asked for."""
+        for path, sender in self._senders().items():
+            if not any(secret.get_secret_value() == STAND_IN for secret in sender.secret):
+                yield (*path, "secret"), sender.signing_keys
         for name, hook in self.inbound.items():
-            if any(secret.get_secret_value() == STAND_IN for secret in hook.secret):
-                continue  # as above
-            try:
-                hook.verifying_keys()
-            except ValueError as exc:
-                yield ("inbound", name, "secret"), str(exc)
+            if not any(secret.get_secret_value() == STAND_IN for secret in hook.secret):
+                yield ("inbound", name, "secret"), hook.verifying_keys
 
     def _destination_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, destination in self.destination.items():

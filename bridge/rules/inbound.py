@@ -45,8 +45,8 @@ MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip t
 MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
 
 
-def _long_enough(token: SecretStr) -> SecretStr:
-    keys("bearer", [token.get_secret_value()])  # ValueError where it is short
+def _not_empty(token: SecretStr) -> SecretStr:
+    keys("bearer", [token.get_secret_value()])  # ValueError where it is
     return token
 
 
@@ -56,7 +56,7 @@ class Inbound(Slice):
     path: str | None = None
     verify: Verify
     secret: Secrets = ()
-    verify_token: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    verify_token: Annotated[SecretStr, AfterValidator(_not_empty)] | None = None
     challenge: Literal["graph", "cloudevents"] | None = None
     topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")

@@ -165,7 +165,7 @@ def test_answering_is_total(rule: dict[str, Any], method: str, query: str, token
 
 @pytest.mark.parametrize(
     ("rule", "words"),
-    [({"verify_token": TOKEN}, 'verify_token: it goes with verify = "meta"'), ({"verify": "meta", "verify_token": "short"}, "this secret has 5 bytes, expected at least 8"), ({"challenge": "slack"}, "Input should be 'graph' or 'cloudevents'")],
+    [({"verify_token": TOKEN}, 'verify_token: it goes with verify = "meta"'), ({"verify": "meta", "verify_token": ""}, "this secret is empty"), ({"challenge": "slack"}, "Input should be 'graph' or 'cloudevents'")],
 )
 def test_what_doesnt_fit_is_a_config_error(rule: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

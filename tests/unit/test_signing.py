@@ -474,9 +474,8 @@ def test_a_new_secret_is_one_that_the_specification_takes(size: int) -> None:
         ("standard-webhooks", "correct horse battery staple", "expected whsec_ and base64 after it"),
         ("standard-webhooks", SECRET[:10] + "!" + SECRET[10:], "expected whsec_ and base64 after it"),
         ("standard-webhooks", "whsec_é", "expected whsec_ and base64 after it"),
-        ("bearer", "hello", "this secret has 5 bytes, expected at least 8"),
-        ("bearer", "1234567", "this secret has 7 bytes, expected at least 8"),
-        ("header", "", "this secret has 0 bytes, expected at least 8"),
+        ("bearer", "", "this secret is empty"),
+        ("header", "", "this secret is empty"),
     ],
 )
 def test_a_secret_that_is_unfit_is_refused_without_being_shown(scheme: str, secret: str, words: str) -> None:
@@ -571,7 +570,7 @@ REFUSED_SETTINGS = [  # the lines after the url, what is said
     ('sign = { scheme = "stripe", tolerance = "5m" }', D + "sign.tolerance: there is no such key; known here: encoding, hash, header, prefix, scheme"),
     ('headers = { x-hub-signature-256 = "a" }\nsign = "github"', D + "headers: the header 'x-hub-signature-256' is written by the bridge itself: it goes with the signature"),
     ('headers = { X-Mac = "a" }\nsign = { scheme = "hmac", header = "x-mac" }', D + "headers: the header 'x-mac' is written by the bridge itself: it goes with the signature"),
-    ('secret = "1234567"\nsign = "stripe"', D + "secret: this secret has 7 bytes, expected at least 8: make one with `mqtthook secret new`"),
+    ('secret = ""\nsign = "stripe"', D + "secret: this secret is empty: make one with `mqtthook secret new`"),
     (f'secret = "{SECRET}"\nsign = "standard-webhooks-v1a"', D + "secret: expected whsk_ and base64 after it: an ed25519 private key, 32 or 64 bytes"),
     ('sign = "slack"', "config.toml:2: destination.d.secret: slack needs a secret: make one with `mqtthook secret new`, or write out sign = \"none\" (of a hook: verify = \"none\")"),
     ('sign = "standard-webhooks-v1a"', "config.toml:2: destination.d.secret: standard-webhooks-v1a needs a secret: whsk_ and base64 to sign, whpk_ and base64 to verify"),

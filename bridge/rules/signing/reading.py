@@ -15,7 +15,7 @@ from bridge.errors import SignatureError
 from bridge.rules.payloads import strict_json
 from bridge.rules.signing.ways import TOLERANCE_S, Evidence, RequestHeaders
 
-TOKEN_BYTES = 8  # the shortest secret that isn't guessed in an afternoon at the rate a hook allows
+TOKEN_BYTES = 8  # a shorter secret is guessed in an afternoon at the rate a hook allows; it is warned about: some senders give no choice
 MAX_SIGNATURES = 8  # more than a rotation needs; bounds what one request can cost
 MAX_FIELDS = 200  # of a form or a query; a hook's own reading takes no more either
 ID_DIGITS = 32  # 128 bits: no two requests meet by chance

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 from bridge.model import Headers
 from bridge.rules.loops import HOP
 from bridge.rules.signing import ed25519, macs, stamped, standard, tokens, urls
-from bridge.rules.signing.reading import TOKEN_BYTES, text_key
+from bridge.rules.signing.reading import text_key
 from bridge.rules.signing.ways import Attempt, Evidence, Scheme, Signing, Verification, Way
 
 # The bridge writes these itself, whatever signs: an own value would break the request or its signature.
@@ -133,7 +133,7 @@ _SIGNING = tuple(name for name, scheme in SCHEMES.items() if scheme.outbound)
 _VERIFYING = tuple(SCHEMES)
 
 
-def keys(scheme: str, secrets: Sequence[str], *, shortest: int = TOKEN_BYTES) -> tuple[bytes, ...]:
+def keys(scheme: str, secrets: Sequence[str], *, shortest: int = 1) -> tuple[bytes, ...]:
     """Return the keys to verify with, of *secrets* as *scheme* reads them; raise ValueError with what was expected.
 
     A key of less than *shortest* bytes is refused.
@@ -141,7 +141,7 @@ def keys(scheme: str, secrets: Sequence[str], *, shortest: int = TOKEN_BYTES) ->
     return _keys(scheme, secrets, SCHEMES[scheme].key, shortest)
 
 
-def signing_keys(scheme: str, secrets: Sequence[str], *, shortest: int = TOKEN_BYTES) -> tuple[bytes, ...]:
+def signing_keys(scheme: str, secrets: Sequence[str], *, shortest: int = 1) -> tuple[bytes, ...]:
     """Return the keys to sign with, of *secrets* as *scheme* reads them; raise ValueError with what was expected."""
     return _keys(scheme, secrets, SCHEMES[scheme].signing_key or SCHEMES[scheme].key, shortest)
 
@@ -185,9 +185,8 @@ def _keys(scheme: str, secrets: Sequence[str], read: Callable[[str], bytes], sho
     if not secrets:
         raise ValueError(f"{scheme} {SCHEMES[scheme].without}")
     found = tuple(read(secret) for secret in secrets)
-    short = next((key for key in found if len(key) < shortest), None)
-    if short is not None:
-        raise ValueError(f"this secret has {len(short)} bytes, expected at least {shortest}: make one with `mqtthook secret new`")
+    if any(len(key) < shortest for key in found):
+        raise ValueError("this secret is empty: make one with `mqtthook secret new`")
     return found
 
 
