@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from bridge.admin.settings import AdminSettings
 from bridge.config.secrets import STAND_IN
@@ -36,13 +36,6 @@ _IN_THE_CLEAR = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
-def _named(tables: dict[str, Any]) -> dict[str, Any]:
-    for name in tables:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a name: letters, digits, '-' and '_', at most 64")
-    return tables
-
-
 class Settings(Slice):
     """Everything that a user can set."""
 
@@ -56,9 +49,9 @@ class Settings(Slice):
     home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     auto_reload: bool = False
     heartbeat: SecretStr | None = None
-    destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
-    outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
-    inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
+    destination: dict[str, Destination] = Field(default_factory=dict)
+    outbound: dict[str, Outbound] = Field(default_factory=dict)
+    inbound: dict[str, Inbound] = Field(default_factory=dict)
 
     def routes(self) -> Routes:
         """Return the outbound mappings with their destinations."""
@@ -224,6 +217,10 @@ class Settings(Slice):
         return next((f"{field}: {problem}" for field, source in sources.items() if source is not None and (problem := unknown_names(source.names, known))), None)
 
     def _name_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for kind, tables in (("destination", self.destination), ("outbound", self.outbound), ("inbound", self.inbound)):
+            for name in tables:
+                if not _NAME.fullmatch(name):
+                    yield (kind, name), f"{name!r} is not a name: letters, digits, '-' and '_', at most 64"
         for name, rule in self.outbound.items():
             if not rule.to and name in self.destination:
                 yield ("outbound", name), f"it has a url of its own, and there is a [destination.{name}] too: rename one of them, their events wait under that name"

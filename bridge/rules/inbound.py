@@ -81,9 +81,9 @@ class Inbound(Slice):
             raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
-        self._check_what_is_published()
-        self._check_the_device()
         self._check_names()
+        self._check_the_device()
+        self._check_what_is_published()  # the last: what a whole table complains of hides what is wrong with its keys
         return self
 
     def _check_what_is_published(self) -> None:

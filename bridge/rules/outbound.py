@@ -112,7 +112,7 @@ class Destination(Access):
         if self.apprise is None:
             return self
         if webhooks := sorted(self.model_fields_set & (set(Destination.model_fields) - _FOR_APPRISE)):
-            raise ValueError(f"`{Destination.model_fields[webhooks[0]].alias or webhooks[0]}` makes no sense with `apprise`: it is about a web request")
+            raise ValueError(f"{Destination.model_fields[webhooks[0]].alias or webhooks[0]}: it makes no sense with `apprise`: it is about a web request")
         if self.timeout.connect is not None:
             raise ValueError("timeout.connect: makes no sense with `apprise`, which takes `total` for everything")
         if problem := problem_with_headers(self.headers):
@@ -170,18 +170,6 @@ class Outbound(Destination, Gates):
         return {name for filter in self.topic for name in filter.captures}
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Outbound":
-        if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
-            raise ValueError("expected one of `url`, `to` and `apprise`: where the events go")
-        if self.to and (inline := sorted(self.model_fields_set & (set(Destination.model_fields) - {"url"}))):
-            raise ValueError(f"`{Destination.model_fields[inline[0]].alias or inline[0]}` belongs beside a `url`; with `to`, put it into the destination")
-        if len([name for name in ("format", "json_body", "text", "form") if name in self.model_fields_set]) > 1:
-            raise ValueError("expected one of `format`, `json`, `text` and `form`")
-        if clash := self.captures & _TAKEN:
-            raise ValueError(f"topic: the capture {{{min(clash)}}} has the name of something else, choose another")
-        return self
-
-    @model_validator(mode="after")
     def _can_wait_so(self) -> "Outbound":
         if self.order == "none" and self.keep == "latest":
             raise ValueError('keep: "latest" goes by key, and `order = "none"` knows none')
@@ -202,6 +190,19 @@ class Outbound(Destination, Gates):
         for field, source in self._reply_templates():
             if problem := unknown_names(source.names, {*REPLY_NAMES, *self.captures}):
                 raise ValueError(f"reply.{field}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Outbound":
+        # The last: what a whole table complains of hides what is wrong with its keys.
+        if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
+            raise ValueError("expected one of `url`, `to` and `apprise`: where the events go")
+        if self.to and (inline := sorted(self.model_fields_set & (set(Destination.model_fields) - {"url"}))):
+            raise ValueError(f"{Destination.model_fields[inline[0]].alias or inline[0]}: it belongs beside a `url`; with `to`, put it into the destination")
+        if len([name for name in ("format", "json_body", "text", "form") if name in self.model_fields_set]) > 1:
+            raise ValueError("expected one of `format`, `json`, `text` and `form`")
+        if clash := self.captures & _TAKEN:
+            raise ValueError(f"topic: the capture {{{min(clash)}}} has the name of something else, choose another")
         return self
 
     @property

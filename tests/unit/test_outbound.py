@@ -29,7 +29,7 @@ UNFIT = [  # keys, words
     ({"to": "alarm"}, "expected one of `url`, `to` and `apprise`"),
     ({"url": None}, "expected one of `url`, `to` and `apprise`"),
     ({"url": None, "to": []}, "expected one of `url`, `to` and `apprise`"),
-    ({"url": None, "to": "alarm"}, "`sign` belongs beside a `url`; with `to`, put it into the destination"),
+    ({"url": None, "to": "alarm"}, "sign: it belongs beside a `url`; with `to`, put it into the destination"),
     ({"format": "raw", "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),
     ({"json": {}, "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),
     ({"topic": "z/{payload}"}, "topic: the capture {payload} has the name of something else, choose another"),

@@ -555,17 +555,17 @@ REFUSED_SETTINGS = [  # the lines after the url, what is said
     ('sign = "gitub"', D + 'sign: there is no scheme "gitub"; did you mean "github"?'),
     ('sign = "bearer"', D + "sign: there is no such scheme; known here: standard-webhooks, standard-webhooks-v1a, github, stripe, slack, hmac, none"),
     ("sign = false", D + "sign.scheme: False: expected text in quotes"),
-    ('sign = ["github"]', D + "sign: expected a table"),
+    ('sign = ["github"]', D + "sign: expected a table, not a list"),
     ('sign = { header = "X-Signature" }', D + "sign.scheme is missing"),
     ('sign = { scheme = "hmac", headr = "X" }', D + "sign.headr: there is no such key; did you mean `header`?"),
     ('sign = { scheme = "hmac", header = "Host" }', D + "sign.header: 'Host' is written by the bridge itself; choose another, such as 'X-Signature'"),
     ('sign = { scheme = "hmac", header = "Webhook-Id" }', D + "sign.header: 'Webhook-Id' is written by the bridge itself; choose another, such as 'X-Signature'"),
     ('sign = { scheme = "hmac", header = "Content-Type" }', D + "sign.header: 'Content-Type' is written by the bridge itself; choose another, such as 'X-Signature'"),
-    ('sign = { scheme = "hmac", header = "X Mac" }', D + 'sign.header: expected the name of a header, such as "X-Signature"'),
+    ('sign = { scheme = "hmac", header = "X Mac" }', D + 'sign.header: \'X Mac\': expected the name of a header, such as "X-Signature"'),
     ('sign = { scheme = "hmac", hash = "md5" }', D + "sign.hash: 'md5': expected 'sha256', 'sha1' or 'sha512'"),
     ('sign = { scheme = "hmac", encoding = "HEX" }', D + "sign.encoding: 'HEX': expected 'hex' or 'base64'"),
-    ('sign = { scheme = "hmac", prefix = "a," }', D + 'sign.prefix: expected at most 32 printable ASCII characters without a comma, such as "sha256="'),
-    ('sign = { scheme = "hmac", prefix = "a\\n" }', D + 'sign.prefix: expected at most 32 printable ASCII characters without a comma, such as "sha256="'),
+    ('sign = { scheme = "hmac", prefix = "a," }', D + 'sign.prefix: \'a,\': expected at most 32 printable ASCII characters without a comma, such as "sha256="'),
+    ('sign = { scheme = "hmac", prefix = "a\\n" }', D + 'sign.prefix: \'a\\n\': expected at most 32 printable ASCII characters without a comma, such as "sha256="'),
     ('sign = { scheme = "github", header = "X-Signature" }', D + 'sign.header: it doesn\'t go with scheme = "github"; did you mean scheme = "hmac"?'),
     ('sign = { scheme = "stripe", tolerance = "5m" }', D + "sign.tolerance: there is no such key; known here: encoding, hash, header, prefix, scheme"),
     ('headers = { x-hub-signature-256 = "a" }\nsign = "github"', D + "headers: the header 'x-hub-signature-256' is written by the bridge itself: it goes with the signature"),
@@ -583,7 +583,8 @@ def test_a_way_to_sign_that_doesnt_fit_together_is_refused(lines: str, said: str
     config.write_text(f'version = 1\n[destination.d]\nurl = "https://example.com/"\n{lines}\n')
     with pytest.raises(ConfigError) as caught:
         load(config, {})
-    assert [problem.replace(str(config), "config.toml") for problem in caught.value.problems] == [said]
+    problems = [problem.replace(str(config), "config.toml") for problem in caught.value.problems]
+    assert [problem for problem in problems if problem == said or "needs a secret" not in problem] == [said]
 
 
 @pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if scheme.outbound])
