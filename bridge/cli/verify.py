@@ -98,7 +98,7 @@ def _told(found: list[Finding], *, as_json: bool) -> int:
         return int(counts[Result.FAILED] > 0)
     for finding in found:
         if finding.result is Result.FAILED:
-            click.echo(f"{finding.id} ({finding.scheme}): {finding.reason}")
+            click.echo(f"{finding.id} ({finding.scheme}): {finding.reason}" if finding.scheme else f"{finding.id}: {finding.reason}")
     for reason, count in Counter(finding.reason for finding in found if finding.result is Result.SKIPPED).items():
         click.echo(f"skipped {count}: {reason}")
     click.echo(f"{counts[Result.PASSED]} passed, {counts[Result.FAILED]} failed, {counts[Result.SKIPPED]} skipped")
