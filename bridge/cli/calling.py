@@ -21,6 +21,8 @@ from bridge.tls import client_context
 ANSWER_S = 60.0  # longer than a hook waits for a device, unless it was told to wait for very long
 MAX_ANSWER = 64 * 1024  # bytes; four times what a device's own answer may have
 
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "expect"})  # of a connection that was another (RFC 9110 section 7.6.1)
+
 
 def reply_of(http_settings: HttpSettings, event: Event, added: Headers) -> Reply:
     """Return what the daemon answers to a request, or why it doesn't; raise ConfigError where its certificate can't be read."""
@@ -55,7 +57,7 @@ def _trusting(tls: ServerTls) -> ssl.SSLContext:
 def _write(connection: http.client.HTTPConnection, event: Event, added: Headers) -> None:
     connection.putrequest(event.method, target(event.url), skip_host=True, skip_accept_encoding=True)
     for name, values in came_as(event, added).items():
-        for value in values:
+        for value in () if name in _FRAMING else values:
             connection.putheader(name, value.encode("utf-8", "surrogateescape"))
     connection.putheader("content-length", str(len(event.body)))
     connection.endheaders(event.body)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import click
@@ -25,13 +26,22 @@ def unsigned(by: Side, *, body: bytes, headers: Headers, content_type: str, url:
 def signed(by: Side, event: Event, *, id: str | None = None, at: float | None = None) -> tuple[Event, Headers]:
     """Return a request with what the signature adds to its URL, and the headers that sign it *at* a time, by default now.
 
+    They replace those of the request, as of one that was captured; an id that stands there is kept, unless *id* is given.
     Raises click's UsageError where it can't be signed, or where the hook would refuse it all the same.
     """
     scheme, now = by.how.scheme, time.time() if at is None else at
     secret_keys = _keys(by)
-    event = Event(method=event.method, url=_url(by, event), headers=event.headers, body=event.body)
+    url = _url(by, event)
     way = Signing(scheme="none") if scheme == "query" else Signing.model_validate(by.how.model_dump(include={"scheme", "header", "hash", "encoding", "prefix"}))
-    added = sign(way, secret_keys, id=id or new_event_id(), now=now, body=event.body, method=event.method, url=_signed_url(by.how, event.url))
+
+    def added_with(id: str) -> Headers:
+        return sign(way, secret_keys, id=id, now=now, body=event.body, method=event.method, url=_signed_url(by.how, url))
+
+    new = new_event_id()
+    named = {name.lower() for name, value in added_with(new) if value == new}  # headers with the id
+    added = added_with(id or next((value for name, value in event.headers if name.lower() in named), new))
+    replaced = {name.lower() for name, _ in added}
+    event = replace(event, url=url, headers=tuple(header for header in event.headers if header[0].lower() not in replaced))
     if SCHEMES[scheme].signing_key is None:  # else what it is verified with isn't here
         _expect_taken(by, event, added, now)
     return event, added

@@ -51,7 +51,7 @@ def command(config: str | None, as_json: bool, hook: str | None, body: str, head
     """Show what would become of a message, or of a request to a hook. Nothing is sent without --send.
 
     It exits 1 where a template fails, or what was sent was not answered with 2xx. JSON: mappings, each with mapping, takes, and what
-    there is of reason, error, request, curl, publish, then, sent; of a message state, for --state.
+    there is of reason, error, request, unsigned, curl, publish, then, sent; of a message state, for --state.
 
     \b
     Examples:

@@ -152,9 +152,11 @@ def test_a_request_is_sent_to_the_daemon_and_its_answer_is_shown(tmp_path: Path,
         assert "answer 200 after " in text
         until(lambda: len(lamp.payloads("zigbee2mqtt/hall/set")) == 2, "the other command")
         bridge.command("try", "--hook", "light", "--body", '{"state": "on"}')
+        repeat = ("try", "--hook", "light", "--body", '{"state": "on"}', "--header", f"webhook-id: {entry['request']['headers']['webhook-id']}", "--header", "webhook-signature: v1,old", "--header", "Content-Length: 3", "--send")
+        assert bridge.json(*repeat)["mappings"][0]["sent"]["status"] == 200
         text = bridge.command("try", "--hook", "light", "--body", "{}", "--send", code=1)
         assert "answer 422 after " in text
-        assert len(lamp.payloads("zigbee2mqtt/hall/set")) == 2, "a dry run publishes nothing"
+        assert len(lamp.payloads("zigbee2mqtt/hall/set")) == 2, "a dry run publishes nothing, nor does an id that came before"
 
 
 def test_a_hook_is_tried_at_a_url_with_its_captures_and_its_query(tmp_path: Path, broker: Mosquitto) -> None:
