@@ -24,23 +24,34 @@ def _entry_lines(entry: dict[str, Any]) -> list[str]:
     name = title(entry["mapping"])
     if "reason" in entry:
         word = click.style("error", fg="red") if entry.get("error") else click.style("no   ", fg="yellow")
-        return [f"{word} {name}: {entry['reason']}"]
+        return [f"{word} {name}: {entry['reason']}", *(_request_lines(entry["request"]) if "sent" in entry else []), *_answer_lines(entry)]
     lines = [f"{click.style('yes  ', fg='green')} {name}" + (f" -> {entry['destination']}" if entry.get("destination", entry["mapping"]) != entry["mapping"] else "")]
-    if "publish" in entry:
-        publish = entry["publish"]
-        how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"
-        then = [line for one in entry.get("then", ()) for line in (f"      then to {one['topic']}", f"      {one['payload']}")]
-        return [*lines, f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}", *then]
-    request = entry["request"]
-    lines.append(f"      {request['method']} {request['url']}")
-    lines += [f"      {header}: {value}" for header, value in request["headers"].items()]
-    lines += ["", *(f"      {line}" for line in _pretty(request["body"])), "", *(f"      {then}" for then in entry["then"])]
-    if entry["curl"] is not None:
+    lines += _request_lines(entry["request"])
+    lines += _publish_lines(entry) if "publish" in entry else [f"      {then}" for then in entry["then"]]
+    if entry.get("curl") is not None:
         lines.append(f"      {entry['curl']}")
-    if "sent" in entry:
-        sent = entry["sent"]
-        lines.append(f"      {title('answer')} {sent['status'] if sent['error'] is None else sent['error']} after {sent['took_s']} s {sent['body'][:200]}")
-    return lines
+    return lines + _answer_lines(entry)
+
+
+def _request_lines(request: dict[str, Any]) -> list[str]:
+    headers = [f"      {header}: {value}" for header, value in request["headers"].items()]
+    return [f"      {request['method']} {request['url']}", *headers, "", *(f"      {line}" for line in _pretty(request["body"])), ""]
+
+
+def _publish_lines(entry: dict[str, Any]) -> list[str]:
+    publish = entry["publish"]
+    how = f"qos {publish['qos']}{', retained' if publish['retain'] else ''}, within {publish['expires_s']:g} s"
+    then = [line for one in entry.get("then", ()) for line in (f"      then to {one['topic']}", f"      {one['payload']}")]
+    return [f"      publishes to {publish['topic']} ({how})", f"      {publish['payload']}", *then]
+
+
+def _answer_lines(entry: dict[str, Any]) -> list[str]:
+    if "unsigned" in entry:
+        return [f"      {click.style('note', fg='yellow')} it can't be signed here: {entry['unsigned']}"]
+    if "sent" not in entry:
+        return []
+    sent = entry["sent"]
+    return [f"      {title('answer')} {sent['status'] if sent['error'] is None else sent['error']} after {sent['took_s']} s {sent['body'][:200]}"]
 
 
 def _pretty(body: str) -> list[str]:

@@ -28,9 +28,9 @@ def message_of(document: Mapping[str, Any], *, received_at: float) -> Message:
     )
 
 
-def curl(event: Event, signed: Headers) -> str:
-    """Return the request as a line for a shell, to try it by hand."""
-    parts = ["curl", "-i", "-X", event.method]
+def curl(event: Event, signed: Headers, *, socket_file: str | None = None) -> str:
+    """Return the request as a line for a shell, to try it by hand; *socket_file* is where it goes to instead of a host."""
+    parts = ["curl", "-i", "-X", event.method] + (["--unix-socket", socket_file] if socket_file is not None else [])
     for name, value in (*event.headers, *signed):
         parts += ["-H", f"{name}: {value}"]
     body = utf8(event.body)

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from standardwebhooks import Webhook
 
+from tests.rig.certificates import certificate
+from tests.rig.client import device
 from tests.rig.daemon import SECRET, Daemon
+from tests.rig.mosquitto import Mosquitto
 from tests.rig.receiver import Receiver, Reply
+from tests.rig.wait import until
 
 MAPPINGS = """
 [outbound.hall]
@@ -97,3 +101,121 @@ def test_a_hook_is_tried_with_a_file_or_a_text(tmp_path: Path) -> None:
         assert "422: the request doesn't fit the mapping: body.state is missing" in tool.command("try", "--hook", "lamp", "--body", "{}", code=1)
         tool.command("try", "--hook", "nobody", code=2)
         tool.command("try", code=2)
+
+
+# --- hooks, asked for real ---
+
+TOKEN = "a-long-enough-token"
+HOOKS = f"""
+[inbound.light]
+verify = "standard-webhooks"
+secret = "{SECRET}"
+topic = "zigbee2mqtt/hall/set"
+json = {{ state = "{{{{ body.state | upper }}}}" }}
+
+[inbound.room]
+path = "/hooks/room/{{room}}"
+methods = ["PUT"]
+verify = "bearer"
+secret = "{TOKEN}"
+topic = "home/{{{{ room }}}}/{{{{ query.what }}}}"
+
+[inbound.kitchen]
+path = "/hooks/room/kitchen"
+verify = "bearer"
+secret = "{TOKEN}"
+topic = "home/kitchen"
+
+[inbound.door]
+verify = {{ scheme = "query", param = "token" }}
+secret = "a token & more"
+topic = "home/door"
+
+[inbound.mail]
+verify = "mailgun"
+secret = "{TOKEN}"
+topic = "home/mail"
+text = "{{{{ body.event }}}}"
+"""
+
+
+def test_a_request_is_sent_to_the_daemon_and_its_answer_is_shown(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "#") as lamp, Daemon(tmp_path / "bridge", broker=broker.url, mappings=HOOKS) as bridge:
+        (entry,) = bridge.json("try", "--hook", "light", "--body", '{"state": "on"}', "--send")["mappings"]
+        assert (entry["sent"]["status"], json.loads(entry["sent"]["body"])["status"], entry["sent"]["error"]) == (200, "published", None)
+        until(lambda: lamp.payloads("zigbee2mqtt/hall/set") == [b'{"state":"ON"}'], "the command")
+        Webhook(SECRET).verify(entry["request"]["body"].encode(), entry["request"]["headers"])
+        assert json.loads(entry["sent"]["body"])["id"] == entry["request"]["headers"]["webhook-id"], "it is the request that was shown"
+        text = bridge.command("try", "--hook", "light", "--body", '{"state": "off"}', "--send")
+        assert f"POST http://127.0.0.1:{bridge.hooks_port}/hooks/light" in text
+        assert "publishes to zigbee2mqtt/hall/set" in text
+        assert "answer 200 after " in text
+        until(lambda: len(lamp.payloads("zigbee2mqtt/hall/set")) == 2, "the other command")
+        bridge.command("try", "--hook", "light", "--body", '{"state": "on"}')
+        repeat = ("try", "--hook", "light", "--body", '{"state": "on"}', "--header", f"webhook-id: {entry['request']['headers']['webhook-id']}", "--header", "webhook-signature: v1,old", "--header", "Content-Length: 3", "--send")
+        assert bridge.json(*repeat)["mappings"][0]["sent"]["status"] == 200
+        text = bridge.command("try", "--hook", "light", "--body", "{}", "--send", code=1)
+        assert "answer 422 after " in text
+        assert len(lamp.payloads("zigbee2mqtt/hall/set")) == 2, "a dry run publishes nothing, nor does an id that came before"
+
+
+def test_a_hook_is_tried_at_a_url_with_its_captures_and_its_query(tmp_path: Path, broker: Mosquitto) -> None:
+    with device(broker.port, "#") as room, Daemon(tmp_path / "bridge", broker=broker.url, mappings=HOOKS) as bridge:
+        for url in ("/hooks/room/hall?what=lamp", "https://hooks.example.com/hooks/room/hall?what=lamp"):
+            (entry,) = bridge.json("try", "--hook", "room", "--url", url, "--body", "on")["mappings"]
+            assert (entry["publish"]["topic"], entry["publish"]["payload"]) == ("home/hall/lamp", "on")
+            assert entry["request"]["url"] == f"http://127.0.0.1:{bridge.hooks_port}/hooks/room/hall?what=lamp"
+        text = bridge.command("try", "--hook", "room", "--url", "/hooks/room/küche?what=lamp", "--body", "on", "--send")
+        assert "answer 200 after " in text
+        assert TOKEN not in text, "it may be pasted where others read it"
+        until(lambda: room.payloads("home/küche/lamp") == [b"on"], "the command")
+        text = bridge.command("try", "--hook", "door", "--url", "/hooks/door?a=1", "--send")
+        assert "?a=1&token=(the secret)" in text
+        assert "answer 200 after " in text
+    assert "query.what is missing" in bridge.command("try", "--hook", "room", "--url", "/hooks/room/hall", code=1)
+    assert "is the path of the hook kitchen; room listens at /hooks/room/{room}" in " ".join(bridge.command("try", "--hook", "room", "--url", "/hooks/room/kitchen", code=2).split())
+    assert "there is no hook at this path: /rooms; room listens at /hooks/room/{room}" in " ".join(bridge.command("try", "--hook", "room", "--url", "/rooms", code=2).split())
+    bridge.command("try", "--topic", "a", "--url", "/hooks/light", code=2)
+
+
+def test_a_request_that_cant_be_signed_is_only_tried_dry(tmp_path: Path) -> None:
+    bridge = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=HOOKS)
+    text = bridge.command("try", "--hook", "mail", "--body", '{"event": "opened"}')
+    assert "publishes to home/mail" in text
+    assert "it can't be signed here: requests for verify = \"mailgun\" can't be signed with headers" in text
+    assert "can't be signed with headers: the signature stands in the body" in " ".join(bridge.command("try", "--hook", "mail", "--body", "{}", "--send", code=2).split())
+
+
+def test_a_daemon_that_does_not_run_is_told(tmp_path: Path) -> None:
+    bridge = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=HOOKS)
+    said = f"nobody listens at 127.0.0.1:{bridge.hooks_port} (http.listen): the daemon isn't running, or with another config; start it with `mqtthook run`"
+    assert said in bridge.command("try", "--hook", "light", "--body", '{"state": "on"}', "--send", code=1)
+    (entry,) = json.loads(bridge.command("try", "--hook", "light", "--body", '{"state": "on"}', "--send", "--json", code=1))["mappings"]
+    assert entry["sent"]["status"] is None
+    assert said in entry["sent"]["error"]
+
+
+def test_a_listener_with_tls_is_called_and_no_other_that_took_its_place(tmp_path: Path, broker: Mosquitto) -> None:
+    for directory in (tmp_path, tmp_path / "new"):
+        directory.mkdir(exist_ok=True)
+        certificate(directory, "listener")
+        (directory / "listener.key").chmod(0o600)
+    tls = f'tls = {{ cert = "{tmp_path}/listener.pem", key = "{tmp_path}/listener.key" }}'
+    tried = ("try", "--hook", "light", "--body", '{"state": "on"}', "--send")
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings=HOOKS, http=tls) as bridge:
+        assert "answer 200 after " in bridge.command(*tried)
+        other = Daemon(tmp_path / "other", broker=broker.url, mappings=HOOKS, http=tls.replace(str(tmp_path), str(tmp_path / "new")))
+        other.config.write_text(other.config.read_text().replace(f":{other.hooks_port}", f":{bridge.hooks_port}"))
+        assert f"who listens at 127.0.0.1:{bridge.hooks_port} has another certificate than http.tls.cert" in other.command(*tried, code=1)
+
+
+def test_a_listener_in_a_socket_file_is_called(tmp_path: Path, broker: Mosquitto) -> None:
+    bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=HOOKS)
+    path = tmp_path / "hooks.sock"
+    bridge.config.write_text(bridge.config.read_text().replace(f"127.0.0.1:{bridge.hooks_port}", f"unix:{path}"))
+    tried = ("try", "--hook", "light", "--body", '{"state": "on"}', "--send")
+    assert f"nobody listens at unix:{path} (http.listen)" in bridge.command(*tried, code=1)
+    with bridge.start():
+        assert "answer 200 after " in bridge.command(*tried)
+        line = bridge.command("sign", "--hook", "light", "--body", '{"state": "on"}', "--curl")
+        assert "200 OK" in subprocess.run(["sh", "-c", line], check=True, capture_output=True, timeout=20, text=True).stdout

@@ -594,6 +594,12 @@ def test_a_scheme_may_be_written_as_a_name_or_as_a_table(scheme: str) -> None:
     assert destination.sign == scheme
 
 
+def test_a_hash_may_be_written_in_capital_letters() -> None:
+    for side in (Sign, Verify):
+        way = TypeAdapter(side).validate_python({"scheme": "hmac", "hash": "SHA512"})
+        assert way == TypeAdapter(side).validate_python({"scheme": "hmac", "hash": "sha512"})
+
+
 def test_the_headers_of_another_scheme_are_nobodys() -> None:
     headers = {"X-Signature": "a", "Stripe-Signature": "b", "X-GitHub-Event": "ping"}
     assert Destination(url="https://example.com/", sign="github", headers=headers).headers  # type: ignore[arg-type]
