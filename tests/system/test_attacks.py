@@ -155,6 +155,9 @@ def on_forging() -> Iterator[Attack]:
     yield refused("two tokens", "RFC 9110 5.3", request("POST /hooks/device HTTP/1.1", f"Authorization: Bearer {TOKEN}", "Authorization: Bearer x"))
     yield refused("token in the query", "RFC 6750 2.3", request(f"POST /hooks/device?access_token={TOKEN} HTTP/1.1"))
     yield refused("token with a blank more", "RFC 6750 2.1", request("POST /hooks/device HTTP/1.1", f"Authorization: Bearer  {TOKEN} x"))
+    for name, ids in (("with a blank", ["a b"]), ("empty", [""]), ("not ASCII", ["é"]), ("of 257 characters", ["x" * 257]), ("twice", ["a", "a"])):
+        yield refused(f"id {name}", "the right token: he may know", to("device", b'{"name":"x"}', *(f"Idempotency-Key: {id}" for id in ids)), 400)
+    yield refused("id with a blank of a stranger", "401 tells nothing", request("POST /hooks/device HTTP/1.1", "Authorization: Bearer x", "Idempotency-Key: a b"))
     yield refused("not from here", "allow_from", to("closed"), 403)
     yield refused("not from here, says the caller", "allow_from: nobody is a trusted proxy", to("closed", b"", "X-Forwarded-For: 10.99.0.1", "Forwarded: for=10.99.0.1"), 403)
 

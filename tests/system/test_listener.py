@@ -58,6 +58,19 @@ def test_twenty_wrong_tokens_lock_one_address_out_of_one_hook(tmp_path: Path, br
         assert "locked out hook=gate client=127.0.0.1 for_s=60" in bridge.log
 
 
+def test_an_id_that_cant_be_used_is_told_and_locks_nobody_out(tmp_path: Path, broker: Mosquitto) -> None:
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings=GATE) as bridge:
+        for _ in range(21):
+            status, _, body = posted(bridge.hooks_port, Idempotency_Key="ring 7")
+            detail = "idempotency-key is not 1 to 256 printable ASCII characters without a blank"
+            assert (status, json.loads(body)) == (400, {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail})
+        assert posted(bridge.hooks_port, Idempotency_Key="ring-7")[0] == 202
+        assert f"refused hook=gate status=400 client=127.0.0.1 reason={detail}" in bridge.log
+        figures = bridge.metrics()
+        assert (figures["mqtthook_requests_refused_total"], figures["mqtthook_ledger_imbalance"]) == (21, 0)
+        assert figures['mqtthook_ledger_out_total{mapping="gate",outcome="dropped"}'] == 21, "each was verified"
+
+
 def test_rate_and_allow_from_are_of_one_hook(tmp_path: Path, broker: Mosquitto) -> None:
     mappings = GATE + 'rate = "3/min"\n' + GATE.replace("gate", "door") + 'allow_from = ["127.0.0.2", "192.168.0.0/16"]\n'
     with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge:
