@@ -184,6 +184,18 @@ def test_a_socket_file_that_can_not_be_made_is_told(tmp_path: Path, broker: Mosq
     assert f"http.listen: {tmp_path}/no/hooks.sock can't be made: No such file or directory" in bridge.log
 
 
+def test_a_socket_file_in_use_is_told_and_stays_with_who_has_it(tmp_path: Path, broker: Mosquitto) -> None:
+    path = tmp_path / "hooks.sock"
+    first, second = (Daemon(tmp_path / name, broker=broker.url, mappings=GATE) for name in ("first", "second"))
+    for bridge in (first, second):
+        bridge.config.write_text(bridge.config.read_text().replace(f"127.0.0.1:{bridge.hooks_port}", f"unix:{path}"))
+    with first.start(), socket.socket(socket.AF_UNIX) as caller:
+        assert f"http.listen: unix:{path} can't be listened on: Address already in use; is another program using it?" in second.command("run", code=1)
+        caller.connect(str(path))
+        caller.sendall(f"POST /hooks/gate HTTP/1.1\r\nHost: hooks\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4\r\n\r\nopen".encode())
+        assert caller.recv(1000).startswith(b"HTTP/1.1 202 ")
+
+
 def test_a_restart_behind_a_socket_of_systemds_refuses_nobody(tmp_path: Path, broker: Mosquitto) -> None:
     """Systemd holds the socket: what comes meanwhile waits, and what was let in is answered."""
     bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=GATE)
