@@ -523,7 +523,7 @@ MALFORMED = {
     # Others
     "an unknown method": request("FROB / HTTP/1.1"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/3.7": request("POST / HTTP/3.7"),
+    "chunks of HTTP/1.0": request("POST / HTTP/1.0", "Connection: keep-alive", "Transfer-Encoding: chunked", body=chunked(b"ab") + b"0\r\n\r\n"),  # RFC 9112 section 6.1
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50,
     "garbage": bytes(range(128, 256)) * 4 + b"\r\n\r\n",
 }
@@ -552,6 +552,13 @@ def refused(raw: bytes) -> tuple[Answer, bytes, Desk]:
 def test_a_malformed_request_is_refused_and_ends_the_connection(raw: bytes) -> None:
     answer, rest, desk = refused(raw)
     assert (answer.status, rest, desk.seen) == (400, b"", [])
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.7"])
+def test_another_version_is_told_and_ends_the_connection(version: str) -> None:
+    """RFC 9110 section 15.6.6."""
+    answer, rest, desk = refused(request(f"POST / HTTP/{version}", "Connection: keep-alive"))
+    assert (answer.status, answer.document["detail"], rest, desk.seen) == (505, "HTTP/1.1 is spoken here", b"", [])
 
 
 @pytest.mark.parametrize(("status", "raw"), TOO_LARGE.values(), ids=TOO_LARGE)
@@ -894,7 +901,7 @@ def test_a_socket_at_which_as_many_wait_as_may_is_left_alone(tmp_path: Path) -> 
         with suppress(BlockingIOError):
             while True:
                 caller = waiting.enter_context(socket.socket(socket.AF_UNIX))
-                caller.setblocking(False)  # noqa: FBT003 - the library's own signature
+                caller.setblocking(False)
                 caller.connect(str(path))
         with pytest.raises(OSError, match="Address already in use"):
             listening_unix(path)

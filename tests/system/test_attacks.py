@@ -251,13 +251,18 @@ def on_http() -> Iterator[Attack]:
         ("unknown method", "S24", request("FROB /hooks/open HTTP/1.1")),
         ("lower case method", "RFC 9110 9.1", request("post /hooks/open HTTP/1.1")),
         ("HTTP/2", "RFC 9113 3.4", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        ("HTTP/9.9", "RFC 9112 2.3", request("POST /hooks/open HTTP/9.9")),
+        ("chunks of HTTP/1.0", "RFC 9112 6.1: faulty framing, the connection is closed", smuggled("Connection: keep-alive", "Transfer-Encoding: chunked", body=chunked(b"x") + INNER).replace(b"HTTP/1.1", b"HTTP/1.0", 1)),
+        ("HTTP/x", "RFC 9112 2.3", request("POST /hooks/open HTTP/x")),
+        ("FTP/1.1", "RFC 9112 2.3", request("POST /hooks/open FTP/1.1")),
         ("TLS to a plain port", "a caller's mistake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50),
         ("garbage", "S61", bytes(range(128, 256)) * 4 + b"\r\n\r\n"),
     ):
         yield Attack(name, source, sent, (400,))
     yield Attack("a second request in a refused body", "S22: 0 second requests parsed", request("POST /hooks/open HTTP/1.1", "Content-Length: 999999999", length=False, end=False) + INNER, (413,))
     yield Attack("HTTP/0.9", "RFC 9112 2.3", b"POST /hooks/open\r\n\r\n", (505,))
+    for version in ("0.9", "1.2", "2.0", "3.0", "9.9"):
+        yield Attack(f"HTTP/{version} written out", "RFC 9110 15.6.6; the connection is closed", request(f"POST /hooks/open HTTP/{version}", body=b"x", end=False), (505,))
+    yield Attack("HTTP/1.0", "RFC 9112 2.3: it may come", request("POST /hooks/form HTTP/1.0", f"Authorization: Bearer {TOKEN}", "Content-Type: application/json", body=b'{"who":"old"}'), (200,), (("home/form/set", b'{"who":"old"}'),))
     yield Attack("long path", "S14, RFC 9110 15.5.15", request(f"POST /hooks/{'x' * 9_000} HTTP/1.1"), (414,))
     yield Attack("long header", "S14, RFC 6585 5", request("POST /hooks/open HTTP/1.1", "X: " + "y" * 9_000), (431,))
     yield Attack("1 MB header", "S14, RFC 6585 5", request("POST /hooks/open HTTP/1.1", "X: " + "y" * 1_000_000), (431,))
