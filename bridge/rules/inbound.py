@@ -213,7 +213,7 @@ def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evi
 
 
 def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
-    """Return the names that the hook's expressions see; raise HookError 400 where the request can't be read."""
+    """Return the names that the hook's expressions see; raise HookError 400 or 415 where the request can't be read."""
     levels = segments(request.path)
     captures = hook.pattern.captured(levels) or {}
     for level in levels:
@@ -233,8 +233,10 @@ def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
 
 
 def body_of(request: Request) -> Any:
-    """Return the body as its content type says; raise HookError 400 where it isn't that."""
+    """Return the body as its content type says; raise HookError 400 where it isn't that, 415 where it is of several parts."""
     kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise HookError(415, "a body of several parts (multipart) is not taken: send JSON, XML, a form (application/x-www-form-urlencoded), text or bytes")
     if kind == "application/json" or kind.endswith("+json"):
         try:
             return one_meaning(request.body) if request.body else None

@@ -208,6 +208,7 @@ def on_bodies() -> Iterator[Attack]:
     yield Attack("a form without its field", "the product: 422", to("form", b"whom=me", kind="application/x-www-form-urlencoded"), (422,))
     yield Attack("a form's line ends", "S31", to("form", b"who=a%0d%0aSet-Cookie:%20x", kind="application/x-www-form-urlencoded"), (200,), (("home/form/set", b'{"who":"a\\r\\nSet-Cookie: x"}'),))
     yield Attack("text/plain that is JSON", "S18: it would be read as JSON, but not without the token", request("POST /hooks/device HTTP/1.1", "Content-Type: text/plain", body=b'{"name":"x"}'), (401,))
+    yield Attack("multipart", "S18", to("form", b'--x\r\nContent-Disposition: form-data; name="who"\r\n\r\nme\r\n--x--', kind="multipart/form-data; boundary=x"), (415,))
     yield Attack("gzip", "S16", to("open", b"\x1f\x8b\x08" + b"\0" * 50, "Content-Encoding: gzip"), (415,))
     yield Attack("two codings", "S16", to("open", b"x", "Content-Encoding: identity", "Content-Encoding: br"), (415,))
     yield Attack("one byte too much", "S15", to("open", b"x" * (MAX_BODY + 1)), (413,))

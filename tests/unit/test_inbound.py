@@ -195,6 +195,13 @@ def test_a_body_that_isnt_what_it_says_is_unreadable(kind: str, body: bytes, wor
     assert caught.value.status == 400
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "Multipart/Mixed; boundary=x", "multipart/form-data"])
+def test_a_body_of_several_parts_is_not_taken(kind: str) -> None:
+    with pytest.raises(HookError, match=r"a body of several parts .* is not taken: send JSON, XML, a form") as caught:
+        command(hook(text="on"), request(b'--x\r\nContent-Disposition: form-data; name="state"\r\n\r\non\r\n--x--', kind=kind))
+    assert caught.value.status == 415
+
+
 def test_a_header_that_came_without_a_value_is_no_content_type() -> None:
     assert body_of(Request(path="/", query="", headers={"content-type": ()}, body=b"on", received_at=AT)) == "on"
 
