@@ -70,8 +70,8 @@ def _unfit(tree: nodes.Template, names: Names, exc: Unfit, environment: Environm
         taken = [] if use.taken is None or _takes_missing(use) else [use.taken]
         for node in [*taken, *use.args, *(keyword.value for keyword in use.named)]:
             if (path := _path(node)) and _follow(path, names, environment) is exc.value:
-                return f"{_written(path)} is {_described(exc.value)}, {exc.wanted}"
-    return f"{_described(exc.value)} is {exc.wanted}"
+                return f"{_written(path)} is {described(exc.value)}, {exc.wanted}"
+    return f"{described(exc.value)} is {exc.wanted}"
 
 
 def _uses(tree: nodes.Template) -> Iterator[_Use]:
@@ -99,10 +99,10 @@ def _mixed(node: nodes.Node, names: Names, environment: Environment) -> str | No
         if not path or isinstance(value, StrictUndefined):
             continue
         if joins:
-            return f"{_written(path)} is {_described(value)}, not a text: write ~ in place of +"
+            return f"{_written(path)} is {described(value)}, not a text: write ~ in place of +"
         if not isinstance(value, int | float):
             hint = f": write {_written(path)}|float" if isinstance(value, str) else ""
-            return f"{_written(path)} is {_described(value)}, not a number{hint}"
+            return f"{_written(path)} is {described(value)}, not a number{hint}"
     return None
 
 
@@ -151,7 +151,7 @@ def _written(path: list[Any]) -> str:
     return str(path[0]) + "".join(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in path[1:])
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Return what a value is, in a config's words, and no more than the beginning of it."""
     if isinstance(value, bool):
         return str(value).lower()
