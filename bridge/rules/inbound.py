@@ -39,6 +39,10 @@ _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
 )
 
+# A text's charset (RFC 9110 section 8.3.2), where it isn't UTF-8, which us-ascii is as well: what old senders write. Python's others may take long.
+_CHARSETS = {"iso-8859-1": "latin-1", "latin1": "latin-1", "latin-1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252"}
+_CHARSET = re.compile(r'\s*text/[^;]*;(?:.*;)?\s*charset="?([A-Za-z0-9_-]+)"?\s*(?:;.*)?', re.IGNORECASE)
+
 MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip to the broker before the answer
@@ -249,7 +253,7 @@ def body_of(request: Request) -> Any:
             raise HookError(400, f"the body is not XML: {exc}") from exc
     if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
         return _form(request.body.decode("utf-8", "replace"))
-    return decoded(request.body, "auto")
+    return decoded(_in_utf8(request), "auto")
 
 
 def hop_of(hook: Hook, request: Request) -> str:
@@ -357,6 +361,16 @@ def _shown(payload: bytes) -> Any:
         return None
     value = decoded(payload, "auto")
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _in_utf8(request: Request) -> bytes:
+    """Return a text in UTF-8, where it came in a charset that is known; anything else as it came."""
+    charset = _CHARSET.fullmatch((request.headers.get("content-type") or ("",))[0])
+    known = _CHARSETS.get(charset[1].lower()) if charset else None
+    try:
+        return request.body if known is None else request.body.decode(known).encode()
+    except UnicodeDecodeError:  # windows-1252 has no sign for some bytes
+        return request.body
 
 
 def _form(text: str) -> dict[str, str]:
