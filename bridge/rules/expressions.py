@@ -7,6 +7,7 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 
 import re
 from collections.abc import Collection
+from datetime import date, time
 from difflib import get_close_matches
 from functools import lru_cache
 from types import GeneratorType
@@ -20,7 +21,7 @@ from pydantic_core import core_schema
 
 from bridge.errors import RenderError
 from bridge.rules.helpers import PATTERNED, Unfit, expect_pattern
-from bridge.rules.reasons import Names, explained, shown
+from bridge.rules.reasons import NO_TEXT, Names, explained, shown
 from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
 
@@ -33,22 +34,36 @@ _SLIPS = {  # what Jinja calls them, and what people meant who know other langua
     "unexpected char '!'": "write `not`",
 }
 
+# What has one form as text, so that it can stand where nothing else tells what it is; a null would read "None" there.
+_PLAIN = (str, int, float, date, time)
+
 MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
 
+def _in_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        raise Unfit(value, NO_TEXT)
+    return value
+
+
 def _one_level(value: Any) -> str:
-    text = str(value)
+    text = str(value)  # raises where it is missing
+    if isinstance(value, bool) or not isinstance(value, _PLAIN):
+        raise Unfit(value, "not one level of a topic: expected a text or a number")
     if problem := level_problem(text):
         raise RenderError(f"the value {shown(text)} can't be one level of a topic: {problem}")
     return text
 
 
 def _percent_encoded(value: Any) -> str:
-    return quote(str(value).encode("utf-8", "strict"), safe="")
+    text = str(value)
+    if not isinstance(value, _PLAIN):
+        raise Unfit(value, "not a part of a URL: expected a text or a number")
+    return quote(text.encode("utf-8", "strict"), safe="")
 
 
-_TEXT = environment()
+_TEXT = environment(_in_text)
 _LEVEL = environment(_one_level)
 _URL = environment(_percent_encoded)
 

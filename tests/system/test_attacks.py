@@ -173,6 +173,8 @@ def on_levels() -> Iterator[Attack]:
     yield Attack("look-alike of a slash", "S6: U+FF0F is no slash", to("room/a%EF%BC%8Fb"), (200,), (("home/a／b/set", b"on"),))
     for value in ("+", "#", "a/b", "../x", "\0", "\n", "$SYS", "", "a" * 65_530, "\ufffe", "\x9f"):
         yield Attack(f"topic from a body {value[:9]!a}", "S1 to S5", to("device", json.dumps({"name": value}).encode()), (422,))
+    for value in ("null", "true", '{"a":1}'):
+        yield Attack(f"a topic of {value}", "no name of a level", to("device", f'{{"name":{value}}}'.encode()), (422,))
     yield Attack("a topic of a list", "S2", to("device", b'{"name":["a","/","+"]}'), (422,))
 
 

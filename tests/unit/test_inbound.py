@@ -272,6 +272,22 @@ def test_a_request_that_fits_no_topic_or_payload_is_answered_with_the_reason(key
     assert caught.value.status == 422
 
 
+BYTES = [  # keys of the hook, what is said of a body that is no text
+    ({"json": {"a": "{{ body }}"}}, "this can't be written as JSON: bytes is not a value that JSON knows: base64_encode makes a text of it"),
+    ({"text": "{{ body }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"text": "{{ body.split(',')[0] }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"text": "{{ 'on' if 'on' in body }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"topic": "home/{{ body }}"}, "body is bytes, not one level of a topic: expected a text or a number"),
+]
+
+
+@pytest.mark.parametrize(("keys", "words"), BYTES, ids=str)
+def test_a_body_that_is_no_text_is_told_in_words(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        command(hook(**keys), request(b"\xfc,on", kind="text/plain; charset=utf-16"))
+    assert (caught.value.status, caught.value.detail) == (422, f"the request doesn't fit the mapping: {words}")
+
+
 HOOKS = [
     hook("a", path="/{room}", topic="home/{{ room }}/set"),
     hook("b", path="/{room}", topic="{{ body.a }}/{{ query.q }}", json={"b": "{{ body }}", "h": "{{ headers.x }}"}),
