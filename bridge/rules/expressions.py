@@ -231,6 +231,11 @@ class TopicText(Text):
 
     environment = _LEVEL
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if single := _with_one_brace(text):
+            raise ValueError(f"the topic {shown(text)}: write {{{{ {single} }}}} with two braces; one is for a mapping's `topic` and a hook's `path` only")
+
 
 class HeaderText(Text):
     """A header's value: no control character can enter it."""
@@ -264,8 +269,8 @@ class UrlText(Text):
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
             raise ValueError(f"the URL {shown(text)}: expected a host and, if any, a port from 1 to 65535")
-        if single := re.search(r"\{(\w+)\}", _without_templates(text)):
-            raise ValueError(f"the URL {shown(text)}: write {{{{ {single[1]} }}}} with two braces; one is for `topic` only")
+        if single := _with_one_brace(text):
+            raise ValueError(f"the URL {shown(text)}: write {{{{ {single} }}}} with two braces; one is for `topic` only")
         if "#" in _without_templates(text):
             raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
 
@@ -296,6 +301,12 @@ def unknown_names(used: set[str], known: Collection[str]) -> str | None:
         guess = f"payload.{name} or the text '{name}'" if "payload" in known else f"the text '{name}'"
         return f"{name!r} is not a name that can be used here; did you mean {guess}? Known here: {', '.join(sorted(known))}"
     return None
+
+
+def _with_one_brace(text: str) -> str | None:
+    """Return the name that stands in a template as captures are written in a filter, {name} or {name...}; None where none does."""
+    single = re.search(r"\{(\w+)(?:\.\.\.)?\}", _without_templates(text))
+    return single[1] if single else None
 
 
 def _without_templates(text: str) -> str:

@@ -328,6 +328,11 @@ def test_a_value_that_would_be_more_than_a_level_is_refused(value: str, words: s
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("template", ["home/{{ {'a': room}['a'] }}/{", "{% if room == '{a}' %}a{% else %}home{% endif %}/hall/{", "home/{{ room }}/{"])
+def test_braces_within_a_template_or_by_themselves_are_no_capture(template: str) -> None:
+    assert TopicText.parse(template).render({"room": "hall"}) == "home/hall/{"
+
+
 @pytest.mark.parametrize(("value", "level"), [("hall", "hall"), (7, "7"), (21.5, "21.5"), (date(2026, 11, 26), "2026-11-26")], ids=str)
 def test_a_text_or_a_number_may_be_a_level(value: object, level: str) -> None:
     assert TopicText.parse("home/{{ payload.room }}/set").render({"payload": {"room": value}}) == f"home/{level}/set"
