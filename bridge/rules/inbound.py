@@ -34,6 +34,11 @@ _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
 TOKENS = frozenset({"bearer", "basic", "header", "query", "gitlab"})  # schemes that send the secret itself along, and sign neither body nor time
 
+# How little the schemes prove that sign no body.
+_PROOFS = dict.fromkeys(("none", *TOKENS), "proves neither what is asked nor when:") | {
+    "mailgun": "proves when it is asked, but not what: Mailgun signs no more of the body than a time and a token;"
+}
+
 # What guards a house, or can burn it down, as people name its topics; a "clock" and "delegate" are none of it.
 _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
@@ -318,10 +323,10 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
 
 
 def unguarded(rule: Inbound) -> str | None:
-    """Return why a hook may let a stranger at what guards the house, None where its requests are signed or it reaches no such thing."""
-    if rule.verify.scheme not in {"none", *TOKENS}:
+    """Return why a hook may let a stranger at what guards the house, None where its requests are signed whole or it reaches no such thing."""
+    if (proof := _PROOFS.get(rule.verify.scheme)) is None:
         return None
-    remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
+    remedy = f'`verify = "{rule.verify.scheme}"` {proof} sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
         may_become = [filter.text for filter in rule.topics if overlaps(filter, publish.topic.text)]
         if guard := next((text for text in (publish.topic.text, *may_become) if _GUARDS.search(text)), None):

@@ -455,6 +455,9 @@ GUARDS = [  # keys, what `check` says of it; None: nothing
     ({"topic": "home/delegate/set"}, None),
     ({"topic": "home/front_lock/set", "verify": "standard-webhooks"}, None),
     ({"topic": "home/front_lock/set", "verify": "github"}, None),
+    ({"topic": "home/front_lock/set", "verify": "mailgun"}, "'home/front_lock/set' looks like a lock, a garage door, an alarm or the like, and `verify = \"mailgun\"` proves when it is asked, but not what: Mailgun signs no more of the body than a time and a token; sign"),
+    ({"topic": "home/{{ body.device }}/set", "verify": "mailgun"}, "may become the topic of any device, a lock's too, and `verify = \"mailgun\"` proves when"),
+    ({"topic": "home/mail", "verify": "mailgun"}, None),
 ]
 
 
