@@ -59,6 +59,11 @@ def _long_enough(token: SecretStr) -> SecretStr:
     return token
 
 
+def _in_capitals(given: Any) -> list[Any]:
+    """Return methods as they are written in HTTP, which tells their case apart; each once."""
+    return list(dict.fromkeys(method.upper() if isinstance(method, str) else str(method) for method in one_or_more(given)))
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
@@ -77,7 +82,7 @@ class Inbound(Slice):
     when: Expression | None = None
     available: Available | None = None
     confirm: Confirm | None = None
-    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
+    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(_in_capitals), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
     answer: Literal["published", "accepted", "confirmed"] = "published"
     rate: Allowance | None = None

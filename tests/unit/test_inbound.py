@@ -401,6 +401,8 @@ UNFIT = [  # keys, words
     ({"available": {"topic": "a"}, "path": "/hooks/{topic}"}, "path: the capture {topic} has the name of something else, choose another"),
     ({"methods": []}, "at least 1"),
     ({"methods": "HEAD"}, "Input should be"),
+    ({"methods": ["head"]}, "Input should be"),
+    ({"methods": [5]}, "Input should be"),
     ({"qos": 2}, "Input should be 0 or 1"),
     ({"expires": "0s"}, "longer than nothing"),
     ({"verify": None}, "valid dictionary"),
@@ -426,8 +428,10 @@ def test_a_hook_knows_its_sender_by_its_secrets() -> None:
         hook(verify="bearer")
 
 
-def test_a_method_may_be_written_without_a_list() -> None:
+def test_a_method_may_be_written_without_a_list_and_in_any_case() -> None:
     assert rule(methods="PUT").methods == ("PUT",)
+    assert rule(methods="put").methods == ("PUT",)
+    assert rule(methods=["post", "Put", "POST"]).methods == ("POST", "PUT")
     assert rule().methods == ("POST",)
 
 
