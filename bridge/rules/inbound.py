@@ -64,6 +64,11 @@ def _in_capitals(given: Any) -> list[Any]:
     return list(dict.fromkeys(method.upper() if isinstance(method, str) else str(method) for method in one_or_more(given)))
 
 
+def _by_one_name(challenge: Any) -> Any:
+    """Return what asks first: Microsoft Graph by its short name."""
+    return "graph" if challenge == "msgraph" else challenge
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
@@ -71,7 +76,7 @@ class Inbound(Slice):
     verify: Verify
     secret: Secrets = ()
     verify_token: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
-    challenge: Literal["graph", "cloudevents"] | None = None
+    challenge: Annotated[Literal["graph", "cloudevents", "slack", "zoom", "discord", "meta"], BeforeValidator(_by_one_name)] | None = None
     topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
@@ -93,12 +98,20 @@ class Inbound(Slice):
     def _fits_together(self) -> "Inbound":
         if self.verify_token is not None and self.verify.scheme != "meta":
             raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
+        self._check_the_challenge()
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
         self._check_what_is_published()
         self._check_the_device()
         self._check_names()
         return self
+
+    def _check_the_challenge(self) -> None:
+        scheme = self.verify.scheme
+        if self.challenge not in (None, "graph", "cloudevents", scheme):
+            raise ValueError(f'challenge: "{self.challenge}" goes with verify = "{self.challenge}", which answers it by itself; here it is "{scheme}"')
+        if self.challenge == "meta" and self.verify_token is None:
+            raise ValueError('challenge: "meta" needs `verify_token`, by which Meta shows that it asks')
 
     def _check_what_is_published(self) -> None:
         if (self.topic is None) == (not self.publish):
