@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bridge.errors import HookError, SignatureError, StoreFull
+from bridge.errors import HookError, SignatureError, StoreFull, UnusableId
 from bridge.model import Answer, Command, Message, Result
 from bridge.outbox.courier import Clock
 from bridge.outbox.devices import Devices
@@ -169,7 +169,7 @@ class RequestIntake:
 
     @property
     def refused(self) -> int:
-        """Return how many requests were not let in, or could not be verified."""
+        """Return how many requests were not let in, could not be verified, or bore an id that can't be used."""
         return self._door.refused
 
     async def answer(self, method: str, request: Request) -> Response:
@@ -187,6 +187,10 @@ class RequestIntake:
             sender_id = verify(evidence)
             answer = challenged(evidence, hook.rule.challenge)
             return await self._command(hook, request, sender_id, seal(evidence)) if answer is None else answer
+        except UnusableId as exc:
+            self._outbox.passed(hook.name, Result.DROPPED)
+            self._door.refuse(hook.name, request.client, exc.status, str(exc))
+            return problem(exc.status, str(exc))
         except SignatureError as exc:
             self._door.wrong(hook.name, request.client, str(exc))
             return problem(exc.status)

@@ -42,7 +42,7 @@ def greeted(hook: Hook, method: str, request: Request) -> Response | None:
 def challenged(evidence: Evidence, challenge: str | None) -> Response | None:
     """Return the answer to a verified request that is a challenge, or None where it is none.
 
-    *challenge* is what the config asks for beside what the scheme's own sender does.
+    *challenge* is what the config asks for beside what the scheme's own sender does, or the scheme's own name, which changes nothing.
     """
     if challenge == "graph":
         return _graph(evidence.query)

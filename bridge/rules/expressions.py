@@ -7,6 +7,7 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 
 import re
 from collections.abc import Collection
+from datetime import date, time
 from difflib import get_close_matches
 from functools import lru_cache
 from types import GeneratorType
@@ -20,7 +21,7 @@ from pydantic_core import core_schema
 
 from bridge.errors import RenderError
 from bridge.rules.helpers import PATTERNED, Unfit, expect_pattern
-from bridge.rules.reasons import Names, explained, shown
+from bridge.rules.reasons import NO_TEXT, Names, explained, shown
 from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
 
@@ -33,22 +34,36 @@ _SLIPS = {  # what Jinja calls them, and what people meant who know other langua
     "unexpected char '!'": "write `not`",
 }
 
+# What has one form as text, so that it can stand where nothing else tells what it is; a null would read "None" there.
+_PLAIN = (str, int, float, date, time)
+
 MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
 
+def _in_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        raise Unfit(value, NO_TEXT)
+    return value
+
+
 def _one_level(value: Any) -> str:
-    text = str(value)
+    text = str(value)  # raises where it is missing
+    if isinstance(value, bool) or not isinstance(value, _PLAIN):
+        raise Unfit(value, "not one level of a topic: expected a text or a number")
     if problem := level_problem(text):
         raise RenderError(f"the value {shown(text)} can't be one level of a topic: {problem}")
     return text
 
 
 def _percent_encoded(value: Any) -> str:
-    return quote(str(value).encode("utf-8", "strict"), safe="")
+    text = str(value)
+    if not isinstance(value, _PLAIN):
+        raise Unfit(value, "not a part of a URL: expected a text or a number")
+    return quote(text.encode("utf-8", "strict"), safe="")
 
 
-_TEXT = environment()
+_TEXT = environment(_in_text)
 _LEVEL = environment(_one_level)
 _URL = environment(_percent_encoded)
 
@@ -216,6 +231,11 @@ class TopicText(Text):
 
     environment = _LEVEL
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if single := _with_one_brace(text):
+            raise ValueError(f"the topic {shown(text)}: write {{{{ {single} }}}} with two braces; one is for a mapping's `topic` and a hook's `path` only")
+
 
 class HeaderText(Text):
     """A header's value: no control character can enter it."""
@@ -249,8 +269,8 @@ class UrlText(Text):
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
             raise ValueError(f"the URL {shown(text)}: expected a host and, if any, a port from 1 to 65535")
-        if single := re.search(r"\{(\w+)\}", _without_templates(text)):
-            raise ValueError(f"the URL {shown(text)}: write {{{{ {single[1]} }}}} with two braces; one is for `topic` only")
+        if single := _with_one_brace(text):
+            raise ValueError(f"the URL {shown(text)}: write {{{{ {single} }}}} with two braces; one is for `topic` only")
         if "#" in _without_templates(text):
             raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
 
@@ -281,6 +301,12 @@ def unknown_names(used: set[str], known: Collection[str]) -> str | None:
         guess = f"payload.{name} or the text '{name}'" if "payload" in known else f"the text '{name}'"
         return f"{name!r} is not a name that can be used here; did you mean {guess}? Known here: {', '.join(sorted(known))}"
     return None
+
+
+def _with_one_brace(text: str) -> str | None:
+    """Return the name that stands in a template as captures are written in a filter, {name} or {name...}; None where none does."""
+    single = re.search(r"\{(\w+)(?:\.\.\.)?\}", _without_templates(text))
+    return single[1] if single else None
 
 
 def _without_templates(text: str) -> str:

@@ -34,10 +34,19 @@ _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
 TOKENS = frozenset({"bearer", "basic", "header", "query", "gitlab"})  # schemes that send the secret itself along, and sign neither body nor time
 
+# How little the schemes prove that sign no body.
+_PROOFS = dict.fromkeys(("none", *TOKENS), "proves neither what is asked nor when:") | {
+    "mailgun": "proves when it is asked, but not what: Mailgun signs no more of the body than a time and a token;"
+}
+
 # What guards a house, or can burn it down, as people name its topics; a "clock" and "delegate" are none of it.
 _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
 )
+
+# A text's charset (RFC 9110 section 8.3.2), where it isn't UTF-8, which us-ascii is as well: what old senders write. Python's others may take long.
+_CHARSETS = {"iso-8859-1": "latin-1", "latin1": "latin-1", "latin-1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252"}
+_CHARSET = re.compile(r'\s*text/[^;]*;(?:.*;)?\s*charset="?([A-Za-z0-9_-]+)"?\s*(?:;.*)?', re.IGNORECASE)
 
 MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
@@ -50,6 +59,16 @@ def _not_empty(token: SecretStr) -> SecretStr:
     return token
 
 
+def _in_capitals(given: Any) -> list[Any]:
+    """Return methods as they are written in HTTP, which tells their case apart; each once."""
+    return list(dict.fromkeys(method.upper() if isinstance(method, str) else str(method) for method in one_or_more(given)))
+
+
+def _by_one_name(challenge: Any) -> Any:
+    """Return what asks first: Microsoft Graph by its short name."""
+    return "graph" if challenge == "msgraph" else challenge
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
@@ -57,7 +76,7 @@ class Inbound(Slice):
     verify: Verify
     secret: Secrets = ()
     verify_token: Annotated[SecretStr, AfterValidator(_not_empty)] | None = None
-    challenge: Literal["graph", "cloudevents"] | None = None
+    challenge: Annotated[Literal["graph", "cloudevents", "slack", "zoom", "discord", "meta"], BeforeValidator(_by_one_name)] | None = None
     topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
@@ -68,7 +87,7 @@ class Inbound(Slice):
     when: Expression | None = None
     available: Available | None = None
     confirm: Confirm | None = None
-    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
+    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(_in_capitals), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
     answer: Literal["published", "accepted", "confirmed"] = "published"
     rate: Allowance | None = None
@@ -79,12 +98,20 @@ class Inbound(Slice):
     def _fits_together(self) -> "Inbound":
         if self.verify_token is not None and self.verify.scheme != "meta":
             raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
+        self._check_the_challenge()
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
         self._check_names()
         self._check_the_device()
         self._check_what_is_published()  # the last: what a whole table complains of hides what is wrong with its keys
         return self
+
+    def _check_the_challenge(self) -> None:
+        scheme = self.verify.scheme
+        if self.challenge not in (None, "graph", "cloudevents", scheme):
+            raise ValueError(f'challenge: "{self.challenge}" goes with verify = "{self.challenge}", which answers it by itself; here it is "{scheme}"')
+        if self.challenge == "meta" and self.verify_token is None:
+            raise ValueError('challenge: "meta" needs `verify_token`, by which Meta shows that it asks')
 
     def _check_what_is_published(self) -> None:
         if (self.topic is None) == (not self.publish):
@@ -213,7 +240,7 @@ def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evi
 
 
 def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
-    """Return the names that the hook's expressions see; raise HookError 400 where the request can't be read."""
+    """Return the names that the hook's expressions see; raise HookError 400 or 415 where the request can't be read."""
     levels = segments(request.path)
     captures = hook.pattern.captured(levels) or {}
     for level in levels:
@@ -233,8 +260,10 @@ def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
 
 
 def body_of(request: Request) -> Any:
-    """Return the body as its content type says; raise HookError 400 where it isn't that."""
+    """Return the body as its content type says; raise HookError 400 where it isn't that, 415 where it is of several parts."""
     kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise HookError(415, "a body of several parts (multipart) is not taken: send JSON, XML, a form (application/x-www-form-urlencoded), text or bytes")
     if kind == "application/json" or kind.endswith("+json"):
         try:
             return one_meaning(request.body) if request.body else None
@@ -247,7 +276,7 @@ def body_of(request: Request) -> Any:
             raise HookError(400, f"the body is not XML: {exc}") from exc
     if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
         return _form(request.body.decode("utf-8", "replace"))
-    return decoded(request.body, "auto")
+    return decoded(_in_utf8(request), "auto")
 
 
 def hop_of(hook: Hook, request: Request) -> str:
@@ -312,10 +341,10 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
 
 
 def unguarded(rule: Inbound) -> str | None:
-    """Return why a hook may let a stranger at what guards the house, None where its requests are signed or it reaches no such thing."""
-    if rule.verify.scheme not in {"none", *TOKENS}:
+    """Return why a hook may let a stranger at what guards the house, None where its requests are signed whole or it reaches no such thing."""
+    if (proof := _PROOFS.get(rule.verify.scheme)) is None:
         return None
-    remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
+    remedy = f'`verify = "{rule.verify.scheme}"` {proof} sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
         may_become = [filter.text for filter in rule.topics if overlaps(filter, publish.topic.text)]
         if guard := next((text for text in (publish.topic.text, *may_become) if _GUARDS.search(text)), None):
@@ -355,6 +384,16 @@ def _shown(payload: bytes) -> Any:
         return None
     value = decoded(payload, "auto")
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _in_utf8(request: Request) -> bytes:
+    """Return a text in UTF-8, where it came in a charset that is known; anything else as it came."""
+    charset = _CHARSET.fullmatch((request.headers.get("content-type") or ("",))[0])
+    known = _CHARSETS.get(charset[1].lower()) if charset else None
+    try:
+        return request.body if known is None else request.body.decode(known).encode()
+    except UnicodeDecodeError:  # windows-1252 has no sign for some bytes
+        return request.body
 
 
 def _form(text: str) -> dict[str, str]:

@@ -38,7 +38,12 @@ def decoded(payload: bytes, how: str) -> Any:
 
 def timestamp(at: float) -> str:
     """Return an instant as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(datetime.fromtimestamp(at, UTC))
+
+
+def written(at: datetime) -> str:
+    """Return an instant as `timestamp` does; one without a zone is in the local one. Raise ValueError or OverflowError near the ends of time."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(at: float) -> Callable[[], datetime]:

@@ -72,6 +72,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("bearer", {"headers": {}, "query": f"key={SECRET}"}, 'the secret stands in the query: verify = { scheme = "query", param = "..." }'),
     ("twilio", {"headers": dict(sign(Signing(scheme="twilio"), [SECRET.encode()], id="a", now=AT, body=b"a=1", url="https://other.example/hooks/hall")) | {"Host": "other.example", "Content-Type": "application/x-www-form-urlencoded"}, "body": b"a=1"}, "the signature is right for https://other.example/hooks/hall: write the address as the sender has it"),
     ("twilio", {"headers": {"X-Twilio-Signature": "x"}}, "Twilio signs the URL and a form's fields"),
+    ("github", {"headers": {"X-Hub-Signature-256": github(), "X-GitHub-Delivery": "a b"}}, "the signature is right, but the id that came with it can't be used, and is answered 400"),
+    ("bearer", {"headers": {"Authorization": f"Bearer {SECRET}", "Idempotency-Key": ""}}, "the signature is right, but the id that came with it can't be used"),
     ("github", {"headers": {"X-Hub-Signature-256": github("another-secret")}}, "none of the usual things: another secret, or another body than these 29 bytes was signed"),
 ]
 

@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import suppress
+from datetime import date
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -327,6 +328,32 @@ def test_a_value_that_would_be_more_than_a_level_is_refused(value: str, words: s
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("template", ["home/{{ {'a': room}['a'] }}/{", "{% if room == '{a}' %}a{% else %}home{% endif %}/hall/{", "home/{{ room }}/{"])
+def test_braces_within_a_template_or_by_themselves_are_no_capture(template: str) -> None:
+    assert TopicText.parse(template).render({"room": "hall"}) == "home/hall/{"
+
+
+@pytest.mark.parametrize(("value", "level"), [("hall", "hall"), (7, "7"), (21.5, "21.5"), (date(2026, 11, 26), "2026-11-26")], ids=str)
+def test_a_text_or_a_number_may_be_a_level(value: object, level: str) -> None:
+    assert TopicText.parse("home/{{ payload.room }}/set").render({"payload": {"room": value}}) == f"home/{level}/set"
+
+
+NOT_PLAIN: list[tuple[object, str]] = [(None, "null"), ([1], "a list"), ({"a": 1}, "a table"), (b"hall", "bytes"), ((1, 2), "a list")]
+
+
+@pytest.mark.parametrize(("value", "what"), [*NOT_PLAIN, (True, "true"), (False, "false")], ids=str)
+def test_what_is_neither_text_nor_number_is_no_level(value: object, what: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        TopicText.parse("{{ site }}/{{ payload.room }}/set").render({"site": "home", "payload": {"room": value}})
+    assert str(caught.value) == f"payload.room is {what}, not one level of a topic: expected a text or a number"
+
+
+@pytest.mark.parametrize("template", ["home/{{ none }}/set", "home/{{ payload|default(none) }}", "home/{{ [1]|map('string') }}"])
+def test_what_is_worked_out_is_no_level_either(template: str) -> None:
+    with pytest.raises(RenderError, match=r"(null|a generator) is not one level of a topic"):
+        TopicText.parse(template).render({})
+
+
 # Headers
 
 
@@ -374,6 +401,17 @@ def test_a_value_in_a_url_can_be_read_back(value: str) -> None:
     """RFC 3986 section 2.1."""
     url = UrlText.parse("https://example.com/x?v={{ a }}").render({"a": value})
     assert unquote(url.removeprefix("https://example.com/x?v=")) == value
+
+
+@pytest.mark.parametrize(("value", "what"), NOT_PLAIN, ids=str)
+def test_what_has_no_form_as_text_is_no_part_of_a_url(value: object, what: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        UrlText.parse("https://example.com/{{ payload.room }}").render({"payload": {"room": value}})
+    assert str(caught.value) == f"payload.room is {what}, not a part of a URL: expected a text or a number"
+
+
+def test_true_and_false_may_be_a_part_of_a_url() -> None:
+    assert UrlText.parse("https://example.com/?on={{ a }}").render({"a": True}) == "https://example.com/?on=True"
 
 
 @pytest.mark.parametrize(
