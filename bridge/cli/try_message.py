@@ -25,7 +25,7 @@ from bridge.rules import gates
 from bridge.rules.events import Fate, Place, Weighed, fates_of, weighed
 from bridge.rules.inbound import Hook, Request, command_for, names_of
 from bridge.rules.outbound import Destination, Outbound, Route
-from bridge.rules.showing import curl, explain_topic, message_of
+from bridge.rules.showing import curl, explain_topic, message_of, nearness
 from bridge.rules.signing import sign
 from bridge.rules.units import duration_text
 
@@ -118,7 +118,7 @@ def _tried_message(settings: Settings, message: Message, memories: Mapping[Place
     learnt = dict(memories)
     for name, rule in settings.outbound.items():
         if name not in taking:
-            entries.append({"mapping": name, "takes": False, "reason": _why_not(rule, message.topic)})
+            entries.append({"mapping": name, "takes": False} | _why_not(rule, message.topic))
             continue
         found = weighed(message, taking[name], now=now, wall=now, recall=lambda place: memories.get(place, gates.NOTHING))
         learnt |= found.learnt
@@ -203,8 +203,11 @@ def _why_filtered(hook: Hook, names: Mapping[str, Any]) -> str:
     return f"`when` is false: {hook.rule.when.text}"
 
 
-def _why_not(rule: Outbound, topic: str) -> str:
-    return "it is switched off (enabled = false)" if not rule.enabled else explain_topic(rule, topic)
+def _why_not(rule: Outbound, topic: str) -> dict[str, Any]:
+    if rule.takes(topic):
+        return {"reason": "it takes this topic, but it is switched off (enabled = false)"}
+    off = "" if rule.enabled else "; and it is switched off (enabled = false)"
+    return {"reason": explain_topic(rule, topic) + off, "nearness": round(nearness(rule, topic), 2)}
 
 
 def _request(event: Event, signed: Headers) -> dict[str, Any]:

@@ -97,3 +97,30 @@ def test_a_hook_is_tried_with_a_file_or_a_text(tmp_path: Path) -> None:
         assert "422: the request doesn't fit the mapping: body.state is missing" in tool.command("try", "--hook", "lamp", "--body", "{}", code=1)
         tool.command("try", "--hook", "nobody", code=2)
         tool.command("try", code=2)
+
+
+def many(count: int) -> str:
+    """Return mappings for the rooms of a hotel, and two that almost take the hall's messages."""
+    rooms = "".join(f'[outbound.room-{n}]\ntopic = "hotel/room-{n}/door"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\n' for n in range(count))
+    near = '[outbound.slip]\ntopic = "zigbee2mqtt/hall/motoin"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\n'
+    off = '[outbound.off]\ntopic = "zigbee2mqtt/{room}/motion"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\nenabled = false\n'
+    return rooms + near + off
+
+
+def test_with_some_mappings_every_reason_is_shown(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(10))
+    text = tool.command("try", "--topic", "zigbee2mqtt/hall/motion")
+    assert text.count('level 1 is "zigbee2mqtt", not "hotel"') == 10
+    assert 'no    slip: zigbee2mqtt/hall/motoin: level 3 is "motion", not "motoin"' in text
+    assert "no    off: it takes this topic, but it is switched off (enabled = false)" in text
+    assert "more mappings" not in text
+
+
+def test_with_very_many_mappings_the_nearest_are_shown_and_what_is_switched_off(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(60))
+    text = tool.command("try", "--topic", "zigbee2mqtt/hall/motion")
+    assert "no    slip: " in text
+    assert "no    off: " in text
+    assert text.count("no    room-") == 19
+    assert "41 more mappings don't take this topic; --json tells why" in text
+    assert len(tool.json("try", "--topic", "zigbee2mqtt/hall/motion")["mappings"]) == 62
