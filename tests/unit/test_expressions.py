@@ -33,6 +33,10 @@ VALUES = [  # expression, what it comes to, source
     ("payload.voltage|float(0) + payload.battery", 55.0, "a default is what a missing value is"),
     ("payload.voltage is is_number", False, "asking for a key is no error"),
     ("['hall', 'door']|join(',')", "hall,door", "Jinja's filters"),
+    ("[payload.voltage, payload.battery]|select('defined')|list|length", 1, "asking for a key is no error"),
+    ("[payload.voltage, payload.battery]|map('default', 0)|list", [0, 55], "asking for a key is no error"),
+    ("[payload.battery]|length + payload|count + topic|length + {}|length", 1 + 7 + 23, "Jinja's filters"),
+    ("payload.battery > 3 and '{{' != '{%'", True, "braces in a text are text"),
 ]
 
 REASONS = [  # expression, the reason in the user's words
@@ -73,6 +77,11 @@ REASONS = [  # expression, the reason in the user's words
     ("range(10000000)", "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."),
     ("topic.__class__", "topic.__class__ is missing"),
     ("payload.__class__", "payload.__class__ is missing"),
+    ("[payload.voltage]|length", "payload.voltage is missing"),
+    ("[payload.battery, payload.voltage]|count > 1", "payload.voltage is missing"),
+    ("{'v': payload.voltage}|length", "payload.voltage is missing"),
+    ("[[payload.voltage]]|first|length", "payload.voltage is missing"),
+    ("payload.voltage|length", "payload.voltage is missing"),
 ]
 
 BROKEN = [  # what is no expression, words of the error
