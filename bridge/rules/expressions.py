@@ -33,6 +33,15 @@ _SLIPS = {  # what Jinja calls them, and what people meant who know other langua
     "unexpected char '!'": "write `not`",
 }
 
+_BRACES = "an expression stands without {{ }} or {% %}, as in payload.battery < 20"
+
+_ELSEWHERE = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_SET_ASIDE = (nodes.FilterBlock, nodes.AssignBlock, nodes.CallBlock, nodes.Macro)  # what stands in these is a value, not the text itself
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # Unicode's category Cc, and the two that end a line without being in it (UAX 14: LS, PS)
+_NO_HEADER = re.compile(f"[{_CONTROL}]")
+_NO_URL = re.compile(rf"[\s{_CONTROL}]")
+
 MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
@@ -222,7 +231,7 @@ class HeaderText(Text):
 
     def render(self, names: Names) -> str:
         text = super().render(names)
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        if _NO_HEADER.search(text):
             raise RenderError(f"the header value {shown(text)} holds a control character")
         try:
             text.encode()
