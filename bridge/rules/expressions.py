@@ -6,7 +6,7 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from types import GeneratorType
@@ -94,12 +94,23 @@ class Source:
             raise ValueError("expected text")
         try:
             source = cls(text)
+            source.expect_alone()
             source.expect_patterns()
             return source
         except ValueError:
             raise
         except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
-            raise ValueError(f"template {shown(text)}: {_mended(getattr(exc, 'message', None) or str(exc))}") from exc
+            raise ValueError(f"template {shown(text)}: {cls._mended(text, getattr(exc, 'message', None) or str(exc))}") from exc
+
+    @classmethod
+    def _mended(cls, _text: str, message: str) -> str:
+        """Return what Jinja says of a slip, and what is written instead."""
+        return message + next((f"; {hint}" for words, hint in _SLIPS.items() if words in message), "")
+
+    def expect_alone(self) -> None:
+        """Raise ValueError where it needs another template: there is none."""
+        if "{%" in self.text and any(_parsed(self.environment, self._written)[0].find_all(_ELSEWHERE)):
+            raise ValueError(f"template {shown(self.text)}: there are no other templates here: write out what it needs")
 
     def expect_patterns(self) -> None:
         """Raise ValueError where a pattern that stands in the text can't be used; one that is worked out is looked at when it is there."""
@@ -133,21 +144,22 @@ class Source:
         return hash(self.text)
 
 
-def _mended(message: str) -> str:
-    """Return what Jinja says of a slip, and what is written instead."""
-    return message + next((f"; {hint}" for words, hint in _SLIPS.items() if words in message), "")
-
-
 class Expression(Source):
     """A Jinja2 expression, such as a `when`."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        if not text.strip():
+            raise ValueError("it is empty: expected an expression such as payload.battery < 20")
         self._compiled: TemplateExpression = self.environment.compile_expression(text, undefined_to_none=False)
 
     @property
     def _written(self) -> str:
         return "{{ (" + self.text + ") }}"
+
+    @classmethod
+    def _mended(cls, text: str, message: str) -> str:
+        return _BRACES if re.search(r"\{[{%]", text) else super()._mended(text, message)
 
     def value(self, names: Names) -> Any:
         """Return what it comes to, with its type kept; raise RenderError."""
@@ -262,12 +274,23 @@ class UrlText(Text):
             raise ValueError(f"the URL {shown(text)}: write {{{{ {single[1]} }}}} with two braces; one is for `topic` only")
         if "#" in _without_templates(text):
             raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
+        if bad := next((found[0] for literal in self._literals() if (found := _NO_URL.search(literal))), None):
+            raise ValueError(f"the URL {shown(text)} holds {bad!r}: write it percent-encoded, as {quote(bad)}")
+        if "urlencode" in text and any(use.name == "urlencode" for use in _parsed(self.environment, text)[0].find_all(nodes.Filter)):
+            raise ValueError(f"the URL {shown(text)}: each value in a URL is percent-encoded already: leave `urlencode` out")
+
+    def _literals(self) -> Iterator[str]:
+        """Yield what stands in the URL as it is written."""
+        if self._compiled is None:
+            yield self.text
+        elif _NO_URL.search(_without_templates(self.text)):
+            yield from _literals_in(_parsed(self.environment, self.text)[0])
 
     def render(self, names: Names) -> str:
         url = super().render(names)
         if any(segment in (".", "..") for segment in url.split("?", 1)[0].split("/")[3:]):
             raise RenderError("a value would make the URL's path climb with '.' or '..'")
-        if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url):
+        if _NO_URL.search(url):
             raise RenderError("the URL holds a blank or a control character")
         return url
 
@@ -290,6 +313,15 @@ def unknown_names(used: set[str], known: Collection[str]) -> str | None:
         guess = f"payload.{name} or the text '{name}'" if "payload" in known else f"the text '{name}'"
         return f"{name!r} is not a name that can be used here; did you mean {guess}? Known here: {', '.join(sorted(known))}"
     return None
+
+
+def _literals_in(node: nodes.Node) -> Iterator[str]:
+    """Yield the texts between the tags of a template, but not those that come to a value first."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.TemplateData):
+            yield child.data
+        elif not isinstance(child, _SET_ASIDE):
+            yield from _literals_in(child)
 
 
 def _without_templates(text: str) -> str:
