@@ -241,6 +241,11 @@ class TopicText(Text):
 class HeaderText(Text):
     """A header's value: no control character can enter it."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if self._compiled is None and _NO_HEADER.search(text):
+            raise ValueError(f"the header value {shown(text)} holds a control character")
+
     def render(self, names: Names) -> str:
         text = super().render(names)
         if _NO_HEADER.search(text):

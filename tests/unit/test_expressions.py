@@ -369,6 +369,12 @@ def test_a_value_that_would_break_a_header_line_is_refused(value: str, words: st
         HeaderText.parse("{{ a }}").render({"a": value})
 
 
+@pytest.mark.parametrize("text", ["a\tb", "a\n", "a\x85", "a\u2028"])
+def test_a_header_value_that_is_written_with_a_control_character_is_refused_when_it_is_read(text: str) -> None:
+    with pytest.raises(ValueError, match="holds a control character"):
+        HeaderText.parse(text)
+
+
 def test_a_header_value_may_hold_what_people_write() -> None:
     assert HeaderText.parse("Küche {{ a }}").render({"a": "°C"}) == "Küche °C"
 
