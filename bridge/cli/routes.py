@@ -15,13 +15,13 @@ import click
 
 from bridge.cli.common import complain, config_option, json_option, loaded, print_json, stale_since, state, title
 from bridge.cli.control import ControlError, ask
+from bridge.cli.given import topic_given
 from bridge.config.settings import Settings
 from bridge.rules import notices
 from bridge.rules.expressions import Source
 from bridge.rules.inbound import Inbound
 from bridge.rules.outbound import BatchRule, Destination, Outbound
 from bridge.rules.replies import account
-from bridge.rules.topics import topic_problem
 from bridge.rules.units import duration_text
 
 GATES = ("retained", "on_change", "debounce", "debounce_max", "cooldown", "silence")  # in the order in which a message meets them
@@ -36,15 +36,8 @@ Counts = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, str]
 
 
-def _topic(_ctx: click.Context, _param: click.Parameter, topic: str | None) -> str | None:
-    # Nothing may be published to $SYS, but the broker itself does.
-    if topic is not None and (problem := topic_problem(topic.removeprefix("$"))):
-        raise click.BadParameter(f"expected a topic, not a filter: {problem}")
-    return topic
-
-
 @click.command("routes")
-@click.option("--topic", callback=_topic, help="Only the mappings that take this topic.")
+@click.option("--topic", callback=topic_given, help="Only the mappings that take this topic.")
 @json_option
 @config_option
 def command(config: str | None, as_json: bool, topic: str | None) -> None:  # noqa: FBT001 - click passes them by name

@@ -13,7 +13,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
-from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_event_id
+from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_event_id, topic_given
 from bridge.cli.trial_lines import lines
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
@@ -27,6 +27,7 @@ from bridge.rules.inbound import Hook, Request, command_for, names_of
 from bridge.rules.outbound import Destination, Outbound, Route
 from bridge.rules.showing import curl, explain_topic, message_of, nearness
 from bridge.rules.signing import sign
+from bridge.rules.topics import topic_problem
 from bridge.rules.units import duration_text
 
 LIVE = "live"
@@ -35,7 +36,7 @@ _FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is n
 
 
 @click.command("try")
-@click.option("--topic", help="The message's topic.")
+@click.option("--topic", callback=topic_given, help="The message's topic.")
 @click.option("--payload", default="", help="Its payload; @FILE reads a file, - standard input.")
 @click.option("--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="Its QoS.")
 @click.option("--retained", is_flag=True, help="As if the broker replayed it.")
@@ -78,9 +79,12 @@ def _message(*, topic: str | None, payload: str, qos: int, retained: bool, messa
     if message is None:
         return Message(topic=str(topic), payload=data(payload), qos=qos, retained=retained, received_at=time.time())
     try:
-        return message_of(json.loads(data(message)), received_at=time.time())
+        found = message_of(json.loads(data(message)), received_at=time.time())
+        if problem := topic_problem(found.topic.removeprefix("$")):
+            raise ValueError(f"its topic: {problem}")
     except (ValueError, KeyError, TypeError) as exc:
         raise click.BadParameter(f"--message: this is no message as `mqtthook listen --json` prints one: {exc}") from exc
+    return found
 
 
 def _memories(settings: Settings, given: str | None) -> dict[Place, gates.Memory]:

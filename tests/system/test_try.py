@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from standardwebhooks import Webhook
 
 from tests.rig.daemon import SECRET, Daemon
@@ -97,6 +98,19 @@ def test_a_hook_is_tried_with_a_file_or_a_text(tmp_path: Path) -> None:
         assert "422: the request doesn't fit the mapping: body.state is missing" in tool.command("try", "--hook", "lamp", "--body", "{}", code=1)
         tool.command("try", "--hook", "nobody", code=2)
         tool.command("try", code=2)
+
+
+@pytest.mark.parametrize("topic", ["", "zigbee2mqtt/+/motion", "zigbee2mqtt/#", "a\x07b"])
+def test_what_is_no_topic_is_wrong_usage(tmp_path: Path, topic: str) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(1))
+    assert "expected a topic, not a filter" in tool.command("try", "--topic", topic, code=2)
+    message = json.dumps({"topic": topic, "payload": "x"})
+    assert "this is no message as `mqtthook listen --json` prints one: its topic: " in tool.command("try", "--message", message, code=2)
+
+
+def test_the_brokers_own_topics_can_be_tried(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(1))
+    assert tool.json("try", "--topic", "$SYS/broker/uptime", "--payload", "5")["topic"] == "$SYS/broker/uptime"
 
 
 def many(count: int) -> str:
