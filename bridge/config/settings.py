@@ -23,7 +23,7 @@ from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
 from bridge.rules.loops import Place, heard, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.signing import TOKEN_BYTES
-from bridge.rules.units import Slice, whole
+from bridge.rules.units import Slice, duration_text, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
 from bridge.watch.heartbeat import problem_with_url
@@ -119,6 +119,9 @@ class Settings(Slice):
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+            if outbound.expires is not None and (holds := _holds(outbound)) and outbound.expires <= sum(holds.values()):
+                them, length, end = " and ".join(holds), duration_text(sum(holds.values())), duration_text(outbound.expires)
+                yield ("outbound", name, "expires"), f"after {end} an event expires, but {them} alone may hold it for {length}: make `expires` longer"
         yield from self._secret_warnings()
         yield from self._hook_warnings()
         yield from self._loop_warnings()
@@ -243,6 +246,12 @@ class Settings(Slice):
             levels = hook.pattern(name).levels
             if (other := paths.setdefault(levels, name)) != name:
                 yield ("inbound", name, "path"), f"inbound.{other} listens at the same path"
+
+
+def _holds(rule: Outbound) -> dict[str, float]:
+    """Return the seconds for which each key of a mapping may hold an event before it may go. `debounce_max` only lets it go earlier."""
+    held = {"`debounce`": rule.debounce, "`batch.wait`": rule.batch.wait if rule.batch is not None else None}
+    return {key: length_s for key, length_s in held.items() if length_s is not None}
 
 
 def control_socket_beside(outbox: Path) -> Path:

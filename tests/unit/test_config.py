@@ -607,6 +607,11 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (DOOR.replace("https://example.com", "http://localhost:8080").replace("hooks/door", "hooks/h0") + hooks_at("zigbee2mqtt/door/contact"), 0o600, ["config.toml:2: outbound.door: this may be a loop: then inbound.h0, and back; the bridge cuts what comes back to it, but a device may not tell where it came from"]),
     (DOOR.replace("zigbee2mqtt/door/contact", "#") + hooks_at("a", "b", "c", "d", "e"), 0o600, ["config.toml:3: outbound.door.topic: it takes what inbound.h0, inbound.h1, inbound.h2 and 2 more publish: if its receiver leads back to one of them, this is a loop"]),
     (DOOR + 'reply = { topic = "told", text = "x" }\n[outbound.told]\ntopic = "told"\nurl = "https://example.com/"\nsign = "none"\n', 0o600, ["config.toml:8: outbound.told.topic: it takes what outbound.door.reply publishes: if its receiver leads back to outbound.door, this is a loop"]),
+    (DOOR + 'debounce = "5m"\nexpires = "5m"\n', 0o600, ["config.toml:7: outbound.door.expires: after 5m an event expires, but `debounce` alone may hold it for 5m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\nbatch = { wait = "1m" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `batch.wait` alone may hold it for 1m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\ndebounce = "20s"\nbatch = { wait = "10s" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `debounce` and `batch.wait` alone may hold it for 30s: make `expires` longer"]),
+    (DOOR + 'expires = "31s"\ndebounce = "20s"\ndebounce_max = "10m"\nbatch = { wait = "10s" }\n', 0o600, []),
+    (DOOR + 'expires = "250ms"\n', 0o600, []),
     ("version = 1\n[mqtt]\ntls = { verify = false }\n", 0o600, ["config.toml:3: mqtt.tls.verify: the broker's certificate isn't checked: anyone in between can read and send"]),
 ]
 
