@@ -208,7 +208,7 @@ def _why_filtered(hook: Hook, names: Mapping[str, Any]) -> str:
 
 
 def _why_not(rule: Outbound, topic: str) -> dict[str, Any]:
-    if rule.takes(topic):
+    if not rule.enabled and any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic):
         return {"reason": "it takes this topic, but it is switched off (enabled = false)"}
     off = "" if rule.enabled else "; and it is switched off (enabled = false)"
     return {"reason": explain_topic(rule, topic) + off, "nearness": round(nearness(rule, topic), 2)}

@@ -169,10 +169,6 @@ class Outbound(Destination, Gates):
         """Return the names that its filters capture."""
         return {name for filter in self.topic for name in filter.captures}
 
-    def takes(self, topic: str) -> bool:
-        """Return True if one of its filters takes *topic*, False if none does; whether it is switched on is another matter."""
-        return any(filter.takes(tuple(topic.split("/"))) for filter in self.topic)
-
     @model_validator(mode="after")
     def _fits_together(self) -> "Outbound":
         if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
