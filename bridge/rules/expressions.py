@@ -177,6 +177,14 @@ class Expression(Source):
         except Exception as exc:  # as above
             self._fail(exc, names)
 
+    def failure(self, names: Names) -> str | None:
+        """Return why it can't be told whether it holds, or None if it can be."""
+        try:
+            self.holds(names)
+        except RenderError as exc:
+            return str(exc)
+        return None
+
 
 def _whole(value: Any) -> Any:
     """Return a value with nothing missing in it, and what filters like `map` give drip by drip as a list; raise UndefinedError."""

@@ -143,6 +143,24 @@ def test_a_condition_holds_or_its_reason_is_told(payload: bytes, when: str, reas
     assert found.reason == reason, source
     assert isinstance(found.content, Event) is (reason is None)
     assert reason is None or found.content is None, "what is filtered is no dead letter"
+    assert weigh(message(payload), mapping(when=when)).failed is (reason is not None and "counts as" in reason), "a slip is told from a no"
+
+
+@pytest.mark.parametrize(
+    ("keys", "failed"),
+    [
+        ({"on_change": "payload.voltage"}, True),
+        ({"on_change": "payload.battery"}, False),
+        ({"on_change": "payload.voltage", "when": "payload.battery > 60"}, False),
+        ({"on_change": "payload.battery", "when": "payload.voltage"}, True),
+        ({"cooldown": "1m", "when": "payload.voltage"}, True),
+        ({"silence": "1m", "when": "payload.voltage"}, True),
+    ],
+)
+def test_a_condition_that_cannot_be_evaluated_is_marked_also_behind_gates(keys: dict[str, Any], failed: bool) -> None:
+    found = weigh(message(), mapping(**keys))
+    assert found.failed is failed
+    assert not failed or "payload.voltage is missing" in str(found.reason)
 
 
 # Requests

@@ -122,12 +122,15 @@ def with_value(table: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
+WRONG: tuple[Any, ...] = ("no-such", 10**30, math.inf, [[]], {"x": 1})
+
+
 def test_whatever_stands_in_its_place_is_said_in_our_own_words() -> None:
     tree = tomllib.loads(switched_on(EXAMPLE.read_text()))
     said = set()
     for path in places(tree):
         table = {"version": 1, path[0]: tree[path[0]]}
-        for value in ("no-such", 10**30, math.inf, [[]], {"x": 1}):
+        for value in WRONG:
             try:
                 Settings(**with_value(table, path, value))
             except ValidationError as exc:
