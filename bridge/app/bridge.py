@@ -196,6 +196,7 @@ class Bridge:
         used, most = await self.outbox.size()
         oldest = await self.outbox.oldest()
         counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
+        failures = self.outbox.conditions.failures()
         configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
         names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
@@ -227,6 +228,8 @@ class Bridge:
                     waiting=waiting.get(name, 0),
                     dead_letters=self.outbox.accounts.dead.get(name, 0),
                     outcomes=outcomes(counts.get(name, {})),
+                    conditions_failed=failures[name].count if name in failures else 0,
+                    last_failure=failures[name].last if name in failures else None,
                 )
                 for name in names
             },

@@ -7,17 +7,18 @@ import click
 
 from bridge.cli.common import title
 
-ELSEWHERE = 4  # mappings that don't take the topic at all: more of them bury the others
+ELSEWHERE = 20  # mappings that don't take the topic: as many as a screen holds; of more the nearest
 
 
 def lines(tried: dict[str, Any]) -> list[str]:
     """Return the lines to print."""
     if not tried["mappings"]:
         return ["there are no mappings in this config yet"]
-    elsewhere = [entry for entry in tried["mappings"] if not entry["takes"]]
-    shown = [entry for entry in tried["mappings"] if entry["takes"]] + (elsewhere if len(elsewhere) <= ELSEWHERE else [])
-    more = [f"{len(elsewhere)} other mappings don't take this topic; --json tells why"] if len(elsewhere) > ELSEWHERE else []
-    return [line for entry in shown for line in _entry_lines(entry)] + more
+    elsewhere = sorted((entry for entry in tried["mappings"] if "nearness" in entry), key=lambda entry: -entry["nearness"])
+    shown = [entry for entry in tried["mappings"] if "nearness" not in entry] + elsewhere[:ELSEWHERE]
+    more = len(elsewhere) - ELSEWHERE
+    rest = [f"{more} more {'mappings don' if more > 1 else 'mapping doesn'}'t take this topic; --json tells why"] if more > 0 else []
+    return [line for entry in shown for line in _entry_lines(entry)] + rest
 
 
 def _entry_lines(entry: dict[str, Any]) -> list[str]:

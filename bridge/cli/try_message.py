@@ -13,7 +13,7 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
-from bridge.cli.given import data, file_data, headers_given, new_event_id
+from bridge.cli.given import data, file_data, headers_given, new_event_id, topic_given
 from bridge.cli.trial_lines import lines
 from bridge.cli.try_hook import tried_hook
 from bridge.config.settings import Settings
@@ -24,8 +24,9 @@ from bridge.outbox.memory import document_of, memory_of
 from bridge.rules import gates
 from bridge.rules.events import Fate, Place, Weighed, fates_of, weighed
 from bridge.rules.outbound import Destination, Outbound, Route
-from bridge.rules.showing import curl, explain_topic, message_of
+from bridge.rules.showing import curl, explain_topic, message_of, nearness
 from bridge.rules.signing import sign
+from bridge.rules.topics import topic_problem
 from bridge.rules.units import duration_text
 
 LIVE = "live"
@@ -34,7 +35,7 @@ _FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is n
 
 
 @click.command("try")
-@click.option("--topic", help="The message's topic.")
+@click.option("--topic", callback=topic_given, help="The message's topic.")
 @click.option("--payload", default="", help="Its payload; @FILE reads a file, - standard input.")
 @click.option("--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="Its QoS.")
 @click.option("--retained", is_flag=True, help="As if the broker replayed it.")
@@ -87,9 +88,12 @@ def _message(*, topic: str | None, payload: str, qos: int, retained: bool, messa
     if message is None:
         return Message(topic=str(topic), payload=data(payload), qos=qos, retained=retained, received_at=time.time())
     try:
-        return message_of(json.loads(data(message)), received_at=time.time())
+        found = message_of(json.loads(data(message)), received_at=time.time())
+        if problem := topic_problem(found.topic.removeprefix("$")):
+            raise ValueError(f"its topic: {problem}")
     except (ValueError, KeyError, TypeError) as exc:
         raise click.BadParameter(f"--message: this is no message as `mqtthook listen --json` prints one: {exc}") from exc
+    return found
 
 
 def _memories(settings: Settings, given: str | None) -> dict[Place, gates.Memory]:
@@ -127,7 +131,7 @@ def _tried_message(settings: Settings, message: Message, memories: Mapping[Place
     learnt = dict(memories)
     for name, rule in settings.outbound.items():
         if name not in taking:
-            entries.append({"mapping": name, "takes": False, "reason": _why_not(rule, message.topic)})
+            entries.append({"mapping": name, "takes": False} | _why_not(rule, message.topic))
             continue
         found = weighed(message, taking[name], now=now, wall=now, recall=lambda place: memories.get(place, gates.NOTHING))
         learnt |= found.learnt
@@ -178,8 +182,11 @@ async def _sent(event: Event, signed: Headers, destination: Destination) -> Repl
         return await outlet.channel(destination).send(event, signed)
 
 
-def _why_not(rule: Outbound, topic: str) -> str:
-    return "it is switched off (enabled = false)" if not rule.enabled else explain_topic(rule, topic)
+def _why_not(rule: Outbound, topic: str) -> dict[str, Any]:
+    if not rule.enabled and any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic):
+        return {"reason": "it takes this topic, but it is switched off (enabled = false)"}
+    off = "" if rule.enabled else "; and it is switched off (enabled = false)"
+    return {"reason": explain_topic(rule, topic) + off, "nearness": round(nearness(rule, topic), 2)}
 
 
 def _request(event: Event, signed: Headers) -> dict[str, Any]:

@@ -33,6 +33,9 @@ _EXPECTED = {
     "string_too_long": "expected at most {max_length} characters",
     "too_short": "expected at least {min_length}",
     "literal_error": "expected {expected}",
+    "enum": "expected {expected}",
+    "int_parsing_size": "expected a smaller number",
+    "finite_number": "expected a number that has an end",
 }
 
 

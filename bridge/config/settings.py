@@ -20,10 +20,10 @@ from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
 from bridge.rules.home_assistant import HomeAssistantSettings
 from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
-from bridge.rules.loops import Place, loops, overlaps, own_hooks
+from bridge.rules.loops import Place, heard, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.signing import TOKEN_BYTES
-from bridge.rules.units import Slice, whole
+from bridge.rules.units import Slice, duration_text, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
 from bridge.watch.heartbeat import problem_with_url
@@ -32,6 +32,8 @@ _IN_THE_CLEAR = (
     "its secret crosses the network in the clear, as hooks listen on {listen} without TLS: "
     "set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
 )
+
+MAX_NAMED = 3  # hooks in one warning: a mapping of `#` takes what all of them publish
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -110,6 +112,9 @@ class Settings(Slice):
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+            if outbound.expires is not None and (holds := _holds(outbound)) and outbound.expires <= sum(holds.values()):
+                them, length, end = " and ".join(holds), duration_text(sum(holds.values())), duration_text(outbound.expires)
+                yield ("outbound", name, "expires"), f"after {end} an event expires, but {them} alone may hold it for {length}: make `expires` longer"
         yield from self._secret_warnings()
         yield from self._hook_warnings()
         yield from self._loop_warnings()
@@ -135,12 +140,19 @@ class Settings(Slice):
                 yield ("inbound", name, "verify"), risk
 
     def _loop_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield each way on which what goes out may come back."""
-        for way in loops(self._places()):
+        """Yield each way on which what goes out may come back, and each mapping that may begin one."""
+        places = list(self._places())
+        ways = loops(places)
+        for way in ways:
             first, *rest = way
             on = ", ".join(f"{place.kind}.{place.name}" for place in rest)
             what = f"then {on}, and back" if on else "it leads to itself"
             yield (first.kind, first.name), f"this may be a loop: {what}; the bridge cuts what comes back to it, but a device may not tell where it came from"
+        for taker, publishing in heard(places, ways):
+            names = [f"{place.kind}.{place.name}" for place in publishing]
+            topics = ", ".join(f"{name}.reply" if name.startswith("outbound") else name for name in names[:MAX_NAMED])
+            what = f"{topics} publishes" if len(names) == 1 else f"{topics} publish" if len(names) <= MAX_NAMED else f"{topics} and {len(names) - MAX_NAMED} more publish"
+            yield ("outbound", taker.name, "topic"), f"it takes what {what}: if its receiver leads back to {names[0] if len(names) == 1 else 'one of them'}, this is a loop"
 
     def _places(self) -> Iterator[Place]:
         paths = {name: hook.pattern(name) for name, hook in self.inbound.items() if hook.enabled}
@@ -231,6 +243,12 @@ class Settings(Slice):
             levels = hook.pattern(name).levels
             if (other := paths.setdefault(levels, name)) != name:
                 yield ("inbound", name, "path"), f"inbound.{other} listens at the same path"
+
+
+def _holds(rule: Outbound) -> dict[str, float]:
+    """Return the seconds for which each key of a mapping may hold an event before it may go. `debounce_max` only lets it go earlier."""
+    held = {"`debounce`": rule.debounce, "`batch.wait`": rule.batch.wait if rule.batch is not None else None}
+    return {key: length_s for key, length_s in held.items() if length_s is not None}
 
 
 def control_socket_beside(outbox: Path) -> Path:

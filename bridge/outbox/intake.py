@@ -104,6 +104,8 @@ class MessageIntake:
             self._gatekeeper.learn(found)
         if fates and fates[0].content is None:
             self._end(route, fates[0].result or Result.FILTERED)
+            if found is not None and found.failed:
+                self._outbox.conditions.failed(route.mapping, str(found.reason))
             self._tell_end(route, message, fates[0], loops=found is not None and found.loops)
             return
         letters = [letter_of(fate, created_at=self._wall(), origin=mark) for fate in fates]
@@ -208,8 +210,11 @@ class RequestIntake:
             self._door.tell(hook.name, "id=%s status=%d reason=%r", id, exc.status, exc.detail)
             self._refused(hook.name, exc.status, exc.detail or "", id)
             raise
+        failure = None if command is not None or hook.rule.when is None else hook.rule.when.failure(names)
+        if failure is not None:
+            self._outbox.conditions.failed(hook.name, f"`when` counts as false: {failure}")
         if self._outbox.onlookers:
-            self._outbox.onlookers.tell("received" if command is not None else str(Result.FILTERED), mapping=hook.name, command=id)
+            self._outbox.onlookers.tell("received" if command is not None else str(Result.FILTERED), mapping=hook.name, command=id, reason=failure)
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
             return json_response(200, shown(hook, names["body"], {"id": id, "status": "filtered"}))

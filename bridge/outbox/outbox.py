@@ -17,6 +17,7 @@ from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
 from bridge.outbox.answers import Answers
+from bridge.outbox.conditions import Conditions
 from bridge.outbox.handling import Handling, Shelf
 from bridge.outbox.history import History
 from bridge.outbox.journal import Entry, Journal, Told
@@ -50,6 +51,7 @@ class Outbox:
         self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
         self._monotonic, self._wall = monotonic, wall
         self.onlookers = Onlookers(wall)
+        self.conditions = Conditions()
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._dropping: set[int] = set()
         self._seq = store.last_seq()

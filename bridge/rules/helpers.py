@@ -150,6 +150,13 @@ def regex_match(value: Any, find: str = "", ignorecase: bool = False) -> bool:  
     return _found(value, find, f"^(?:{find})", ignorecase=ignorecase)
 
 
+def length(value: Any) -> int:
+    """Return how many items, keys or characters there are. One that is missing is an error, where Jinja counts it."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        bool(item)  # a missing value raises at this, as at any use
+    return len(value)
+
+
 def base64_encode(value: Any) -> str:
     """Return a text's UTF-8, or bytes, in base64."""
     return base64.b64encode(_bytes(value)).decode()
@@ -178,11 +185,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "as_timestamp": as_timestamp,
     "base64_decode": base64_decode,
     "base64_encode": base64_encode,
+    "count": length,
     "float": as_float,
     "from_json": from_json,
     "iif": iif,
     "int": as_int,
     "is_number": is_number,
+    "length": length,
     "regex_match": regex_match,
     "regex_search": regex_search,
     "round": rounded,

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from bridge.model import Event, Headers, Message
@@ -48,6 +49,16 @@ def explain_topic(rule: Outbound, topic: str) -> str:
     """Return why the mapping doesn't take *topic*, level by level."""
     levels = tuple(topic.split("/"))
     return "; ".join(_mismatch(filter, levels) for filter in rule.topic)
+
+
+def nearness(rule: Outbound, topic: str) -> float:
+    """Return how many levels of *topic* the nearest of the mapping's filters agrees with; a level that is nearly right counts in part."""
+    levels = topic.split("/")
+    return max(sum(_likeness(wanted, given) for wanted, given in zip(filter.levels, levels, strict=False)) for filter in rule.topic)
+
+
+def _likeness(wanted: str, given: str) -> float:
+    return 1.0 if wanted in ("+", "#", given) else SequenceMatcher(None, wanted.lower(), given.lower()).ratio()
 
 
 def _mismatch(filter: Filter, levels: tuple[str, ...]) -> str:

@@ -66,14 +66,16 @@ def _mappings(figures: Figures) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("mqtthook_ledger_waiting", "What has not ended yet", labels=["mapping"])
     dead = GaugeMetricFamily("mqtthook_dead_letters", "Dead letters that are kept", labels=["mapping"])
     stopped = GaugeMetricFamily("mqtthook_mapping_stopped", "1 while a storm of its own publishes stops it", labels=["mapping"])
+    failed = CounterMetricFamily("mqtthook_conditions_failed", "Conditions that could not be evaluated, since the start", labels=["mapping"])
     for name, mapping in figures.mappings.items():
         received.add_metric([name], mapping.received)
         waiting.add_metric([name], mapping.waiting)
         dead.add_metric([name], mapping.dead_letters)
         stopped.add_metric([name], int(mapping.stopped))
+        failed.add_metric([name], mapping.conditions_failed)
         for outcome, count in mapping.outcomes.items():
             ended.add_metric([name, outcome], count)
-    yield from (received, ended, waiting, dead, stopped)
+    yield from (received, ended, waiting, dead, stopped, failed)
 
 
 def _destinations(figures: Figures) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from standardwebhooks import Webhook
 
 from tests.rig.certificates import certificate
@@ -219,3 +220,43 @@ def test_a_listener_in_a_socket_file_is_called(tmp_path: Path, broker: Mosquitto
         assert "answer 200 after " in bridge.command(*tried)
         line = bridge.command("sign", "--hook", "light", "--body", '{"state": "on"}', "--curl")
         assert "200 OK" in subprocess.run(["sh", "-c", line], check=True, capture_output=True, timeout=20, text=True).stdout
+
+
+@pytest.mark.parametrize("topic", ["", "zigbee2mqtt/+/motion", "zigbee2mqtt/#", "a\x07b"])
+def test_what_is_no_topic_is_wrong_usage(tmp_path: Path, topic: str) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(1))
+    assert "expected a topic, not a filter" in tool.command("try", "--topic", topic, code=2)
+    message = json.dumps({"topic": topic, "payload": "x"})
+    assert "this is no message as `mqtthook listen --json` prints one: its topic: " in tool.command("try", "--message", message, code=2)
+
+
+def test_the_brokers_own_topics_can_be_tried(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(1))
+    assert tool.json("try", "--topic", "$SYS/broker/uptime", "--payload", "5")["topic"] == "$SYS/broker/uptime"
+
+
+def many(count: int) -> str:
+    """Return mappings for the rooms of a hotel, and two that almost take the hall's messages."""
+    rooms = "".join(f'[outbound.room-{n}]\ntopic = "hotel/room-{n}/door"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\n' for n in range(count))
+    near = '[outbound.slip]\ntopic = "zigbee2mqtt/hall/motoin"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\n'
+    off = '[outbound.off]\ntopic = "zigbee2mqtt/{room}/motion"\nurl = "http://127.0.0.1:9/x"\nsign = "none"\nenabled = false\n'
+    return rooms + near + off
+
+
+def test_with_some_mappings_every_reason_is_shown(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(10))
+    text = tool.command("try", "--topic", "zigbee2mqtt/hall/motion")
+    assert text.count('level 1 is "zigbee2mqtt", not "hotel"') == 10
+    assert 'no    slip: zigbee2mqtt/hall/motoin: level 3 is "motion", not "motoin"' in text
+    assert "no    off: it takes this topic, but it is switched off (enabled = false)" in text
+    assert "more mappings" not in text
+
+
+def test_with_very_many_mappings_the_nearest_are_shown_and_what_is_switched_off(tmp_path: Path) -> None:
+    tool = Daemon(tmp_path / "bridge", broker="mqtt://127.0.0.1:1", mappings=many(60))
+    text = tool.command("try", "--topic", "zigbee2mqtt/hall/motion")
+    assert "no    slip: " in text
+    assert "no    off: " in text
+    assert text.count("no    room-") == 19
+    assert "41 more mappings don't take this topic; --json tells why" in text
+    assert len(tool.json("try", "--topic", "zigbee2mqtt/hall/motion")["mappings"]) == 62

@@ -633,6 +633,12 @@ def test_without_a_config_the_one_here_is_named_or_the_systems_if_there_is_one(t
 CLEAR = hook_with('"0123456789"')
 IN_THE_CLEAR = "its secret crosses the network in the clear, as hooks listen on 0.0.0.0:8080 without TLS: set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
 
+
+def hooks_at(*topics: str) -> str:
+    """Return hooks h0, h1 and so on that publish to these topics."""
+    return "".join(f'[inbound.h{n}]\nverify = "github"\nsecret = "0123456789"\ntopic = "{topic}"\n' for n, topic in enumerate(topics))
+
+
 WARNINGS = [  # the text, the mode of the file, the warnings
     (DOOR, 0o644, []),
     (hook_with('"0123456789"'), 0o600, []),
@@ -661,6 +667,16 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (hook_with('"12345678"', verify="meta") + 'verify_token = "x"\n', 0o600, ["config.toml:6: inbound.light.verify_token: it has 1 byte, and is soon guessed: make one with `mqtthook secret new`"]),
     (DOOR.replace('"none"', '"stripe"') + 'secret = "1234567"\n', 0o600, ["config.toml:6: outbound.door.secret: it has 7 bytes, and is soon guessed: make one with `mqtthook secret new`"]),
     ('version = 1\n[admin]\ntoken = "hunter2"\n', 0o600, ["config.toml:3: admin.token: it has 7 bytes, and is soon guessed: make one with `mqtthook secret new`"]),
+    (DOOR + hooks_at("zigbee2mqtt/door/contact"), 0o600, ["config.toml:3: outbound.door.topic: it takes what inbound.h0 publishes: if its receiver leads back to inbound.h0, this is a loop"]),
+    (DOOR + hooks_at("zigbee2mqtt/door/contact/set"), 0o600, []),
+    (DOOR.replace("https://example.com", "http://localhost:8080").replace("hooks/door", "hooks/h0") + hooks_at("zigbee2mqtt/door/contact"), 0o600, ["config.toml:2: outbound.door: this may be a loop: then inbound.h0, and back; the bridge cuts what comes back to it, but a device may not tell where it came from"]),
+    (DOOR.replace("zigbee2mqtt/door/contact", "#") + hooks_at("a", "b", "c", "d", "e"), 0o600, ["config.toml:3: outbound.door.topic: it takes what inbound.h0, inbound.h1, inbound.h2 and 2 more publish: if its receiver leads back to one of them, this is a loop"]),
+    (DOOR + 'reply = { topic = "told", text = "x" }\n[outbound.told]\ntopic = "told"\nurl = "https://example.com/"\nsign = "none"\n', 0o600, ["config.toml:8: outbound.told.topic: it takes what outbound.door.reply publishes: if its receiver leads back to outbound.door, this is a loop"]),
+    (DOOR + 'debounce = "5m"\nexpires = "5m"\n', 0o600, ["config.toml:7: outbound.door.expires: after 5m an event expires, but `debounce` alone may hold it for 5m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\nbatch = { wait = "1m" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `batch.wait` alone may hold it for 1m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\ndebounce = "20s"\nbatch = { wait = "10s" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `debounce` and `batch.wait` alone may hold it for 30s: make `expires` longer"]),
+    (DOOR + 'expires = "31s"\ndebounce = "20s"\ndebounce_max = "10m"\nbatch = { wait = "10s" }\n', 0o600, []),
+    (DOOR + 'expires = "250ms"\n', 0o600, []),
     ("version = 1\n[mqtt]\ntls = { verify = false }\n", 0o600, ["config.toml:3: mqtt.tls.verify: the broker's certificate isn't checked: anyone in between can read and send"]),
 ]
 

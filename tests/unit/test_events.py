@@ -76,7 +76,8 @@ def test_every_payload_becomes_an_event(payload: bytes, data: dict[str, Any], so
 DECODED = [  # how, payload, value or the reason
     ("json", b'{"a":1}', {"a": 1}),
     ("json", b"ON", "the payload is not JSON: expected value at line 1 column 1"),
-    ("json", b"", "the payload is empty, not JSON"),
+    ("json", b"", ""),
+    ("json", b" ", "the payload is not JSON: "),
     ("json", b"NaN", "the payload is not JSON: "),
     ("json", b"\xff", "the payload is not JSON: "),
     ("json", b"[" * 101 + b"]" * 101, "the payload is not JSON: it nests deeper than 100 levels"),
@@ -142,6 +143,24 @@ def test_a_condition_holds_or_its_reason_is_told(payload: bytes, when: str, reas
     assert found.reason == reason, source
     assert isinstance(found.content, Event) is (reason is None)
     assert reason is None or found.content is None, "what is filtered is no dead letter"
+    assert weigh(message(payload), mapping(when=when)).failed is (reason is not None and "counts as" in reason), "a slip is told from a no"
+
+
+@pytest.mark.parametrize(
+    ("keys", "failed"),
+    [
+        ({"on_change": "payload.voltage"}, True),
+        ({"on_change": "payload.battery"}, False),
+        ({"on_change": "payload.voltage", "when": "payload.battery > 60"}, False),
+        ({"on_change": "payload.battery", "when": "payload.voltage"}, True),
+        ({"cooldown": "1m", "when": "payload.voltage"}, True),
+        ({"silence": "1m", "when": "payload.voltage"}, True),
+    ],
+)
+def test_a_condition_that_cannot_be_evaluated_is_marked_also_behind_gates(keys: dict[str, Any], failed: bool) -> None:
+    found = weigh(message(), mapping(**keys))
+    assert found.failed is failed
+    assert not failed or "payload.voltage is missing" in str(found.reason)
 
 
 # Requests
@@ -399,9 +418,9 @@ def test_a_letter_carries_an_event_and_knows_when_it_expires() -> None:
 
 
 def test_a_letter_keeps_a_message_that_could_not_become_an_event_as_dead() -> None:
-    letter = letter_of(fate(b"", decode="json"), created_at=AT, origin=None)
-    assert (letter.state, letter.dead_at, letter.reason, letter.expires_at) == (State.DEAD, AT, "the payload is empty, not JSON", None)
-    assert letter.content == message(b"")
+    letter = letter_of(fate(b"ON", decode="json"), created_at=AT, origin=None)
+    assert (letter.state, letter.dead_at, letter.reason, letter.expires_at) == (State.DEAD, AT, "the payload is not JSON: expected value at line 1 column 1", None)
+    assert letter.content == message(b"ON")
 
 
 def test_a_letter_goes_by_its_key_or_by_itself_and_first_where_the_mapping_says_so() -> None:
