@@ -18,8 +18,8 @@ from bridge.cli.common import loaded
 from bridge.cli.given import data, file_data
 from bridge.config.secrets import resolve
 from bridge.config.settings import Settings
-from bridge.rules.inbound import Request
 from bridge.rules.instants import instant
+from bridge.rules.requests import Request
 from bridge.rules.signing import Verification, Verify
 from bridge.rules.topics import Filter
 

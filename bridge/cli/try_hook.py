@@ -15,7 +15,8 @@ from bridge.cli.signed import came_as, signed, unsigned
 from bridge.config.settings import Settings
 from bridge.errors import HookError, RenderError
 from bridge.model import Event, Headers, Reply
-from bridge.rules.inbound import TOKENS, Hook, Request, command_for, names_of
+from bridge.rules.inbound import TOKENS, Hook, command_for, names_of
+from bridge.rules.requests import Request
 
 HIDDEN = "(the secret)"
 

@@ -21,9 +21,10 @@ from bridge.rules.answers import Response, json_response, problem
 from bridge.rules.challenges import challenged, greeted
 from bridge.rules.devices import Expectation, is_away
 from bridge.rules.events import Fate, Weighed, fates_of, letter_of
-from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
+from bridge.rules.inbound import Hook, Hooks, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
+from bridge.rules.requests import Request
 from bridge.rules.signing import seal, verify
 from bridge.rules.slash import shown
 

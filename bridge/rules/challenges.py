@@ -16,7 +16,8 @@ from typing import Any
 
 from bridge.errors import HookError, SignatureError
 from bridge.rules.answers import Response, json_response
-from bridge.rules.inbound import Hook, Request
+from bridge.rules.inbound import Hook
+from bridge.rules.requests import Request
 from bridge.rules.signing import Evidence, verify
 from bridge.rules.signing.reading import bytes_of, fields, json_in
 

@@ -8,19 +8,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
-from bridge.rules.callers import UNKNOWN, AllowFrom
+from bridge.rules.callers import AllowFrom
 from bridge.rules.devices import SAID, Available, Confirm, Expectation, listening_problem
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward, overlaps
-from bridge.rules.markup import strict_xml
-from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
+from bridge.rules.payloads import decoded, moment, timestamp
 from bridge.rules.publishes import Publish, Qos
+from bridge.rules.requests import Request, body_of, form_fields, segments
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import SCHEMES, Evidence, Verification, Verify, keys
 from bridge.rules.structures import Structure
@@ -44,11 +43,6 @@ _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
 )
 
-# A text's charset (RFC 9110 section 8.3.2), where it isn't UTF-8, which us-ascii is as well: what old senders write. Python's others may take long.
-_CHARSETS = {"iso-8859-1": "latin-1", "latin1": "latin-1", "latin-1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252"}
-_CHARSET = re.compile(r'\s*text/[^;]*;(?:.*;)?\s*charset="?([A-Za-z0-9_-]+)"?\s*(?:;.*)?', re.IGNORECASE)
-
-MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip to the broker before the answer
 MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
@@ -196,18 +190,6 @@ class Hook:
         return self.rule.verify
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What came to a hook, the body whole; *client* is the address that it came from, as far as that can be told."""
-
-    path: str
-    query: str
-    headers: Mapping[str, tuple[str, ...]]
-    body: bytes
-    received_at: float
-    client: str = UNKNOWN
-
-
 class Hooks:
     """Every hook that is switched on, found by path."""
 
@@ -226,14 +208,6 @@ class Hooks:
         return min(found, key=lambda hook: [_WIDTH.get(level, 0) for level in hook.pattern.levels])
 
 
-def segments(raw_path: str) -> tuple[str, ...]:
-    """Return a path's segments, percent-decoded once; raise HookError 400 where one isn't UTF-8."""
-    try:
-        return tuple(unquote_to_bytes(segment).decode() for segment in raw_path.removeprefix("/").split("/"))
-    except UnicodeError as exc:
-        raise HookError(400, "the path is not UTF-8") from exc
-
-
 def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evidence:
     """Return what a request to a hook is judged by."""
     return Evidence(how=hook.verify, keys=hook.keys, method=method, path=request.path, query=request.query, headers=request.headers, body=request.body, now=now)
@@ -250,33 +224,13 @@ def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
     return {
         "body": body_of(request),
         "headers": {name: ", ".join(values) for name, values in request.headers.items()},
-        "query": _form(request.query),
+        "query": form_fields(request.query),
         "hook": hook.name,
         ID: id,
         "received_at": timestamp(request.received_at),
         "now": moment(request.received_at),
         **captures,
     }
-
-
-def body_of(request: Request) -> Any:
-    """Return the body as its content type says; raise HookError 400 where it isn't that, 415 where it is of several parts."""
-    kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
-    if kind.startswith("multipart/"):
-        raise HookError(415, "a body of several parts (multipart) is not taken: send JSON, XML, a form (application/x-www-form-urlencoded), text or bytes")
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return one_meaning(request.body) if request.body else None
-        except ValueError as exc:
-            raise HookError(400, f"the body is not JSON: {exc}") from exc
-    if kind in ("application/xml", "text/xml") or kind.endswith("+xml"):
-        try:
-            return strict_xml(request.body) if request.body else None
-        except ValueError as exc:
-            raise HookError(400, f"the body is not XML: {exc}") from exc
-    if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
-        return _form(request.body.decode("utf-8", "replace"))
-    return decoded(_in_utf8(request), "auto")
 
 
 def hop_of(hook: Hook, request: Request) -> str:
@@ -384,20 +338,3 @@ def _shown(payload: bytes) -> Any:
         return None
     value = decoded(payload, "auto")
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _in_utf8(request: Request) -> bytes:
-    """Return a text in UTF-8, where it came in a charset that is known; anything else as it came."""
-    charset = _CHARSET.fullmatch((request.headers.get("content-type") or ("",))[0])
-    known = _CHARSETS.get(charset[1].lower()) if charset else None
-    try:
-        return request.body if known is None else request.body.decode(known).encode()
-    except UnicodeDecodeError:  # windows-1252 has no sign for some bytes
-        return request.body
-
-
-def _form(text: str) -> dict[str, str]:
-    try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
-    except ValueError as exc:
-        raise HookError(400, f"more than {MAX_FIELDS} fields") from exc

@@ -18,7 +18,8 @@ from pydantic import SecretStr, ValidationError
 from bridge.errors import HookError, SignatureError
 from bridge.rules.answers import Response, problem
 from bridge.rules.challenges import challenged, greeted
-from bridge.rules.inbound import Hook, Inbound, Request, evidence_of
+from bridge.rules.inbound import Hook, Inbound, evidence_of
+from bridge.rules.requests import Request
 from bridge.rules.signing import SCHEMES, Verification, keys, verify
 from bridge.rules.signing.reading import bytes_of, json_in
 from bridge.rules.signing.tokens import GITLAB

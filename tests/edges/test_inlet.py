@@ -21,7 +21,8 @@ from bridge.edges.inlet import server as module
 from bridge.errors import HookError
 from bridge.rules.answers import Response, json_response
 from bridge.rules.callers import Proxies, proxies
-from bridge.rules.inbound import Hook, Hooks, Inbound, Request
+from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.requests import Request
 from tests.rig.caller import DEADLINE_S, SHORT_S, Answer, Caller, calling, chunked, request, run, until_true
 
 MAX_BODY = 1_000

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bridge.errors import HookError, SignatureError
 from bridge.rules.answers import Response
 from bridge.rules.challenges import MAX_ECHO, challenged, greeted
-from bridge.rules.inbound import Hook, Inbound, Request, evidence_of
+from bridge.rules.inbound import Hook, Inbound, evidence_of
+from bridge.rules.requests import Request
 from bridge.rules.signing import Signing, sign, verify
 from bridge.rules.signing.ed25519 import public_of
 from tests.unit.test_schemes import ANY_BODY, ANY_HEADERS, ANY_TEXT

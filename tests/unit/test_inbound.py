@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from bridge.errors import HookError
 from bridge.model import Command, Lane, Outcome, Reply, State, Verdict
-from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answer_for, body_of, command_for, letter_of, names_of, queued, segments, unguarded
+from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, answer_for, command_for, letter_of, names_of, queued, unguarded
+from bridge.rules.requests import Request, body_of, segments
 from bridge.rules.retry import judge_publish
 from bridge.rules.topics import topic_problem
 

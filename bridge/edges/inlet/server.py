@@ -21,7 +21,7 @@ from bridge.edges.inlet.guests import SPOKEN, Guest, Guests, written
 from bridge.errors import HookError
 from bridge.rules.answers import Response, problem
 from bridge.rules.callers import UNKNOWN, Proxies, client_of, household, plain
-from bridge.rules.inbound import Request
+from bridge.rules.requests import Request
 
 logger = logging.getLogger(__name__)
 
