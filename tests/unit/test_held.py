@@ -33,7 +33,7 @@ from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import APPLICATION_ID, Changes, Store
 from bridge.outbox.storms import Storms
 from bridge.rules.outbound import Routes
-from tests.rig.mappings import mapping, route
+from tests.rig.mappings import STATUS, mapping, route
 
 NAME = "hall-motion"
 DELIVERED = Outcome(verdict=Verdict.DELIVERED, reason="status 200")
@@ -77,7 +77,7 @@ class House:
         self.store = Store.open(self.place / "outbox.db", max_size=64 << 20)
         clock = Clock(monotonic=lambda: self.time_s, wall=lambda: self.time_s + 1e9, date=lambda: self.time_s + 1e9, chance=lambda: 0.0)
         self.outbox = Outbox(self.store, StoreSettings(), monotonic=clock.monotonic, wall=clock.wall)
-        routes = Routes([route(mapping(topic="door/+", **self.keys))])
+        routes = Routes([route(mapping(topic="door/+", **self.keys))], own=STATUS)
         self.gatekeeper = Gatekeeper(self.outbox, routes, clock=clock, new_id=self._new_id)
         storms = Storms(self.gatekeeper.now)
         self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10, hear=lambda _: False, wall=clock.wall)
@@ -126,7 +126,7 @@ class House:
     def adopt(self, **keys: Any) -> None:
         """Go on with another config."""
         self.keys = keys
-        routes = Routes([route(mapping(topic="door/+", **keys))])
+        routes = Routes([route(mapping(topic="door/+", **keys))], own=STATUS)
         self.gatekeeper.adopt(routes)
         self.intake.routes = routes
 
@@ -375,7 +375,7 @@ def test_what_a_mapping_held_goes_when_there_is_no_such_mapping_any_more(tmp_pat
     async def life() -> None:
         house = House(tmp_path, debounce="20s")
         house.message("a", 1)
-        house.gatekeeper.adopt(Routes([]))
+        house.gatekeeper.adopt(Routes([], own=STATUS))
         house.deliver()
         assert house.numbers() == [1]
         await lived(house, [])
