@@ -68,7 +68,7 @@ class Bridge:
         clock = self._clock = self._house_clock.clock
         self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id, is_there=lambda: self._broker.is_there())
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
         self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)

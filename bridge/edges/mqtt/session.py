@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 CONNACK_S = 10.0
 PROBE_S = 3.0  # the same, while it isn't known whether the broker speaks MQTT 5: some say nothing at all to it
 PUBACK_S = 5.0  # a broker on the same network answers in milliseconds
+THERE_S = 3.0  # the same, where nothing depends on it but whether it is there
 GOODBYE_S = 1.0
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0  # between attempts to connect: soon at first, then about 20 in ten minutes
 REFUSED_WAIT_S = 300.0  # after a wrong password there is no hurry
@@ -39,6 +40,7 @@ READS = 8  # packets taken per turn of the loop: fewer turns for a burst, and th
 
 _REFUSED = frozenset({4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})  # who we are is wrong: client id, password, rights, ban
 _UNSPECIFIED = 0x80
+_NOBODYS = "nobody"  # below our status topic: what nothing is subscribed to
 _TAKEN_OVER = 0x8E  # DISCONNECT "Session taken over", MQTT 5.0 section 3.14.2.1
 _PACKET_TOO_LARGE = 0x95  # MQTT 5.0 section 2.4
 
@@ -65,6 +67,7 @@ class Broker:
         self._receipts = Receipts(stored, self._acknowledge)
         self._copies = Copies()
         self._publishing: dict[int, asyncio.Future[Reply]] = {}
+        self._asking: dict[int, asyncio.Future[bool]] = {}
         self._subscribing: dict[int, str] = {}
         self._packets = 0
         self._max_packet = MAX_PACKET
@@ -141,6 +144,20 @@ class Broker:
             self._publishing.pop(info.mid, None)
         return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
 
+    async def is_there(self) -> bool:
+        """Return True once the broker has answered a question, and with it all that it had sent before; False if it is away, or takes more than THERE_S."""
+        client = self._client
+        if client is None or not self.connected:
+            return False
+        # Every version of MQTT answers the end of a subscription that there never was, and nothing changes by it; paho's pings can't be asked for.
+        _, asked = client.unsubscribe(f"{self._settings.status_topic}/{_NOBODYS}")
+        if asked is None:
+            return False
+        answered = self._asking[asked] = asyncio.get_running_loop().create_future()
+        await asyncio.wait((answered,), timeout=THERE_S)
+        del self._asking[asked]
+        return answered.done() and answered.result()
+
     def adopt(self, wanted: Mapping[str, Subscription]) -> bool:
         """Be subscribed to *wanted* from now on, on the same connection: to what is new first, so that nothing falls in between.
 
@@ -204,6 +221,7 @@ class Broker:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         wire.watch(client, sock, loop)
         loop.add_reader(sock, self._readable, client)
 
@@ -232,6 +250,9 @@ class Broker:
         for answered in self._publishing.values():
             if not answered.done():
                 answered.set_result(Reply(error="doubt", detail="the connection broke before the broker confirmed it; it is not repeated"))
+        for asked in self._asking.values():
+            if not asked.done():
+                asked.set_result(False)
         self._set_connected(on=False)
 
     def _readable(self, client: paho.Client) -> None:
@@ -340,6 +361,12 @@ class Broker:
                 logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
         if not self._subscribing:
             self._confirmed()
+
+    def _on_unsubscribe(self, _client: paho.Client, _userdata: Any, mid: int, _reasons: Any, _properties: Any) -> None:
+        self._packets += 1
+        asked = self._asking.get(mid)
+        if asked is not None and not asked.done():
+            asked.set_result(True)
 
     # --- what we send ---
 
