@@ -26,7 +26,7 @@ from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.pen import HOLD_S
-from bridge.outbox.receipts import Receipts
+from bridge.outbox.receipts import MAX_BYTES, Receipts, no_receipt
 from bridge.outbox.schema import migrations
 from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
@@ -426,6 +426,27 @@ def test_however_often_the_config_is_read_anew_a_silent_key_is_asked_after_once(
         assert len(house.gatekeeper._timers) == 1, "those of the configs before have ended"
         assert await house.silence(0) == []
         assert await house.silence(80) == [2]
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_of_what_no_broker_keeps_no_more_is_held_in_memory_than_fits_and_the_rest_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def life() -> None:
+        house = House(tmp_path)
+
+        def comes(size: int) -> float:
+            house.intake.take(Message(topic="door/a", payload=b"x" * size, qos=0, received_at=house.time_s + 1e9), no_receipt(), None)
+            return house.outbox.accounts.ledger.counts()[NAME].get("dropped", 0)
+
+        assert comes(MAX_BYTES + 1) == 0, "one alone is taken whatever its size"
+        assert [comes(1), comes(1)] == [1, 2]
+        assert "lost=2 reason='more came at once than fits in memory, and the message came at QoS 0'" in caplog.text
+        house.deliver()
+        assert [comes(MAX_BYTES // 2), comes(MAX_BYTES // 2), comes(1)] == [2, 2, 3]
+        await house.commit()
+        assert comes(1) == 3, "what is on disk is not in memory only"
+        house.deliver()
         await lived(house, [])
 
     asyncio.run(life())

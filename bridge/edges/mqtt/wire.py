@@ -22,7 +22,7 @@ from bridge.rules.subscriptions import Subscription, identifier
 
 RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
 MOSQUITTO_WINDOW = 20  # what it gives a client that doesn't ask for more, as over MQTT 3.1.1
-MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
+MAX_PACKET = 16 << 20  # bytes of one MQTT packet: a camera's snapshot has some; paho alone would take 256 MB, which a Pi with 512 MB has not
 CONNECT_S = 4.0  # less than the 5 s in which the program has to end
 WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
 
