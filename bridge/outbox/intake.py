@@ -70,12 +70,12 @@ class MessageIntake:
         self._unkept_bytes = 0  # of messages at QoS 0 whose events are in memory only
         self.aside = ""  # the topic of our own word on deliveries: an event made of it would lead to the next one, for ever
 
-    def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
-        """Give a message to every mapping that takes its topic; the receipt is settled when all of that is safe."""
+    def take(self, message: Message, receipt: Receipt, mark: str | None, mapping: str | None = None) -> None:
+        """Give a message to every mapping that takes its topic, or to this *mapping* alone; the receipt is settled when all of that is safe."""
         self.counters.received += 1
         if message.topic == self.aside:
             return
-        heard, routes = self._hear(message), self.routes.of(message.topic)
+        heard, routes = self._hear(message), [route for route in self.routes.of(message.topic) if mapping in (None, route.mapping)]
         if self._outbox.onlookers:
             self._outbox.onlookers.tell_received(message, [route.mapping for route in routes])
         if not routes:
