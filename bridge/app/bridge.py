@@ -46,7 +46,7 @@ from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Routes
 from bridge.rules.replies import account
-from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.rules.subscriptions import Replay, Subscription, subscriptions
 from bridge.rules.topics import Filter
 from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 
@@ -62,13 +62,13 @@ class Bridge:
     def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]) -> None:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
-        self._subscribed_before = self._former_filters()
+        self._subscribed_before, self._replayed_before = self._subscribed_by_then()
         self._started_at = time.time()
         self._house_clock = HouseClock(store.latest_instant())
         clock = self._clock = self._house_clock.clock
         self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id, is_there=lambda: self._broker.is_there())
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
         self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)
@@ -95,7 +95,15 @@ class Bridge:
         )
         self.outbox.keep_latest(_latest(self._routes))
         wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
-        self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        self._broker = Broker(
+            settings.mqtt,
+            wanted,
+            _replays(self._routes),
+            take=self._messages.take,
+            stored=self.outbox.origins,
+            former=self._subscribed_before,
+            replayed=self._replayed_before,
+        )
         self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
@@ -179,7 +187,7 @@ class Bridge:
         self.outbox.adopt_latest(_latest(routes))
         self._home_assistant.adopt(settings)
         self._messages.aside = _aside(self._home_assistant.device)
-        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device)):
+        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device), _replays(routes)):
             self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
         self._teller.wake()
         self._heartbeat.wake()
@@ -313,15 +321,20 @@ class Bridge:
         self.resume(None)
         self._teller.wake()
 
-    def _former_filters(self) -> list[str]:
+    def _subscribed_by_then(self) -> tuple[list[str], list[Replay] | None]:
+        """Return the filters that the last run left subscribed, and what was replayed by then; an earlier version noted no replays."""
         noted = json.loads(self._store.note("subscriptions") or "{}")
-        return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
+        if noted.get("client_id") != self._settings.mqtt.client_id:
+            return [], None
+        replayed = noted.get("replayed")
+        return sorted(noted.get("filters", ())), None if replayed is None else [Replay(mapping, plain) for mapping, plain in replayed]
 
-    def _subscribed(self, filters: list[str]) -> None:
+    def _subscribed(self, filters: list[str], replayed: list[Replay]) -> None:
         self._devices.listening(on=True)
-        if filters != self._subscribed_before:
-            self._subscribed_before = filters
-            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+        if (filters, replayed) != (self._subscribed_before, self._replayed_before):
+            self._subscribed_before, self._replayed_before = filters, replayed
+            plain = [[replay.mapping, replay.plain] for replay in replayed]
+            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters, "replayed": plain}))
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.accounts.waiting.items()}
@@ -369,6 +382,11 @@ def _latest(routes: Routes) -> list[str]:
 
 def _aside(device: Device | None) -> str:
     return "" if device is None else device.last_delivery
+
+
+def _replays(routes: Routes) -> list[Replay]:
+    """Return what mappings are to be given once of what the broker keeps."""
+    return sorted(Replay(route.mapping, filter.plain) for route in routes.all if route.rule.retained != "ignore" for filter in route.rule.topic)
 
 
 def _wanted(routes: Routes, hooks: Hooks, device: Device | None) -> dict[str, Subscription]:

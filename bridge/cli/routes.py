@@ -55,7 +55,7 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
     figures = _figures(settings)
     counts = None if figures is None else {name: _counted(entry) for name, entry in figures["mappings"].items()}
     failed = {} if figures is None else {name: _failed(entry) for name, entry in figures["mappings"].items() if entry["conditions_failed"]}
-    outbound = [_outbound(settings, name, rule, counts or {}) for name, rule in settings.outbound.items() if topic is None or _takes(rule, topic)]
+    outbound = [_outbound(settings, name, rule, counts or {}) for name, rule in settings.outbound.items() if topic is None or rule.takes(topic, own=settings.mqtt.status_topic)]
     inbound = [_inbound(name, hook, counts or {}) for name, hook in settings.inbound.items() if topic is None]
     for mapping in outbound:
         mapping.update({"failed": failed.get(mapping["mapping"]), "reply_failed": failed.get(account(mapping["mapping"]))})
@@ -73,10 +73,6 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
         click.echo(click.style("the counts are shown while the daemon runs", dim=True))
     elif stale := stale_since(found, figures["config"]["loaded_at"]):
         click.echo(f"{click.style('note', fg='yellow')} {stale}")
-
-
-def _takes(rule: Outbound, topic: str) -> bool:
-    return any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic)
 
 
 def _figures(settings: Settings) -> dict[str, Any] | None:

@@ -57,7 +57,8 @@ class Settings(Slice):
 
     def routes(self) -> Routes:
         """Return the outbound mappings with their destinations."""
-        return Routes([Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()])
+        routes = [Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()]
+        return Routes(routes, own=self.mqtt.status_topic)
 
     def destinations(self) -> dict[str, Destination]:
         """Return every destination that a mapping or `[alerts]` leads to, by name; one written inline has its mapping's name."""

@@ -30,7 +30,7 @@ from bridge.outbox.receipts import Receipt
 from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store
-from bridge.outbox.window import Fetch
+from bridge.outbox.window import BYTES, Fetch
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
 
@@ -312,10 +312,9 @@ class Outbox:
         *line* is whose window it is: a lane, a destination and a priority.
         """
         if fetch.key is None:
-            stored = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit)
+            stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit, BYTES)
         else:
-            stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit)
-        exhausted = len(stored) < fetch.limit
+            stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit, BYTES)
         letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
         return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)], exhausted
 

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Pause
@@ -148,15 +148,18 @@ class Store:
         attempt = "SELECT max(at) FROM (SELECT at FROM attempt ORDER BY rowid DESC LIMIT 1)"
         return max(float(self._one(query) or 0.0) for query in (letter, attempt, "SELECT max(at) FROM seen"))
 
-    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int) -> list[Letter]:
-        """Return what waits for a destination with one priority past number *after*, in order."""
-        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, priority, after, limit)
+    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination with one priority past number *after*, in order, and True if that is all of it.
 
-    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, limit: int) -> list[Letter]:
-        """Return what waits for a destination under one key with one priority, in order."""
+        It ends with letter number *limit*, or with the one that brings their bodies to *most_bytes*.
+        """
+        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._some(limit, most_bytes, where, lane, destination, priority, after, limit)
+
+    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination under one key with one priority, as `waiting` does."""
         where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, key, priority, limit)
+        return self._some(limit, most_bytes, where, lane, destination, key, priority, limit)
 
     def held(self) -> list[Letter]:
         """Return what gates held when the last run ended, in order of receipt."""
@@ -328,6 +331,16 @@ class Store:
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
         return [letter_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)]
+
+    def _some(self, limit: int, most_bytes: int, where: str, *values: Any) -> tuple[list[Letter], bool]:
+        found: list[Letter] = []
+        with closing(self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)) as rows:
+            for row in rows:
+                found.append(letter_of(row))
+                most_bytes -= found[-1].size
+                if most_bytes <= 0:
+                    return found, False
+        return found, len(found) < limit
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]

@@ -205,6 +205,16 @@ class Outbound(Destination, Gates):
             raise ValueError(f"topic: the capture {{{min(clash)}}} has the name of something else, choose another")
         return self
 
+    def takes(self, topic: str, *, own: str) -> bool:
+        """Return True if one of its filters takes *topic*, False if not.
+
+        What this bridge says of itself, at and below *own*, is taken only where a filter names it: an event that can't be
+        delivered changes what is said there, and a `#` would make the next event of that, for as long as the receiver is down.
+        """
+        levels = tuple(topic.split("/"))
+        named = tuple(own.split("/")) if topic == own or topic.startswith(own + "/") else ()
+        return any(filter.levels[: len(named)] == named and filter.takes(levels) for filter in self.topic)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names that its templates may use, beside the captures."""
@@ -235,7 +245,9 @@ class Route:
 class Routes:
     """Every mapping that is switched on, found by topic."""
 
-    def __init__(self, routes: list[Route]) -> None:
+    def __init__(self, routes: list[Route], *, own: str) -> None:
+        """Prepare them; *own* is the topic at and below which this bridge tells of itself."""
+        self._own = own
         self.all = [route for route in routes if route.rule.enabled]
         self._order = {route.mapping: n for n, route in enumerate(self.all)}
         self._named = {route.mapping: route for route in self.all}
@@ -247,6 +259,8 @@ class Routes:
     def of(self, topic: str) -> list[Route]:
         """Return the mappings that take *topic*, each once, in the order of the config."""
         found = {route.mapping: route for route in self._tree.of(tuple(topic.split("/")))}
+        if topic.startswith(self._own):
+            found = {mapping: route for mapping, route in found.items() if route.rule.takes(topic, own=self._own)}
         return sorted(found.values(), key=lambda route: self._order[route.mapping])
 
     def named(self, mapping: str) -> Route | None:

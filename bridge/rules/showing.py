@@ -64,6 +64,8 @@ def _likeness(wanted: str, given: str) -> float:
 def _mismatch(filter: Filter, levels: tuple[str, ...]) -> str:
     if levels[0].startswith("$") and filter.levels[0] in "+#":
         return f"{filter.text}: a wildcard at the start takes no topic that starts with '$'"
+    if filter.takes(levels):
+        return f"{filter.text}: what this bridge says of itself is taken only where the filter begins with that topic, written out"
     for n, (wanted, given) in enumerate(zip(filter.levels, levels, strict=False), 1):
         if wanted not in ("+", given):
             return f"{filter.text}: level {n} is {json.dumps(given, ensure_ascii=False)}, not {json.dumps(wanted)}"

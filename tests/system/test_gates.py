@@ -276,6 +276,32 @@ def test_a_broker_that_is_away_is_no_silence(tmp_path: Path) -> None:
                 until(lambda: receiver.accepted, "the silence after that")
 
 
+@pytest.mark.parametrize("stopped", ["bridge", "broker"])
+def test_what_could_not_be_heard_because_the_bridge_or_the_broker_stood_still_is_no_silence(tmp_path: Path, broker: Mosquitto, stopped: str) -> None:
+    """What a device said meanwhile lies in a socket; what others said may lie before it, more than a broker sends at once."""
+    with Receiver() as receiver, device(broker.port) as sensor:
+        mappings = silent(receiver.url).replace("1s", "2s") + mapping(receiver.url, name="others", topic='"others/#"')
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings, mqtt='protocol = "3.1.1"') as bridge:
+            assert bridge.process is not None
+            send = bridge.process.send_signal if stopped == "bridge" else broker.send
+
+            def speaks(until_at: float) -> bool:
+                sensor.publish("others/x", "1", wait=False)
+                sensor.publish("zigbee2mqtt/cellar/freezer", "2", wait=False)
+                return time.monotonic() > until_at
+
+            sensor.publish("zigbee2mqtt/cellar/freezer", "1")
+            handled(bridge, "freezer", 1)
+            send(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            until(lambda: speaks(stopped_at + 6), "the device to have spoken for longer than the silence")
+            send(signal.SIGCONT)
+            gone_on_at = time.monotonic()
+            until(lambda: speaks(gone_on_at + 2), "the device to speak on")
+            assert not [received for received in receiver.received if b"silent_for" in received.body]
+            until(lambda: [received for received in receiver.received if b"silent_for" in received.body], "the silence after that")
+
+
 # --- retained ---
 
 

@@ -7,20 +7,45 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.rules.outbound import Outbound, Routes
-from tests.rig.mappings import mapping, route
+from tests.rig.mappings import STATUS, mapping, route
 
 # Routes
 
 
 def test_mappings_are_found_once_each_in_the_order_of_the_config() -> None:
     rules = {"b": mapping(topic=["a/+", "a/#", "#"]), "a": mapping(topic="a/b"), "off": mapping(topic="#", enabled=False), "c": mapping(topic="c")}
-    routes = Routes([route(rule, name=name) for name, rule in rules.items()])
+    routes = Routes([route(rule, name=name) for name, rule in rules.items()], own=STATUS)
     assert [found.mapping for found in routes.of("a/b")] == ["b", "a"]
     assert [found.mapping for found in routes.of("c")] == ["b", "c"]
     assert routes.of("$SYS/uptime") == []
     assert [found.mapping for found in routes.all] == ["b", "a", "c"]
     assert routes.named("a") is routes.all[1]
     assert routes.named("off") is None
+
+
+@pytest.mark.parametrize(
+    ("filter", "topic", "taken"),
+    [
+        ("#", "home/bridge/queue", False),
+        ("+/#", "home/bridge", False),
+        ("{rest...}", "home/bridge/destination/hall", False),
+        ("home/#", "home/bridge/queue", False),
+        ("home/+", "home/bridge", False),
+        ("+/bridge/queue", "home/bridge/queue", False),
+        ("home/bridge", "home/bridge", True),
+        ("home/bridge/#", "home/bridge", True),
+        ("home/bridge/+", "home/bridge/queue", True),
+        ("home/bridge/{what...}", "home/bridge/destination/hall", True),
+        ("home/bridge/queue", "home/bridge/config", False),
+        ("#", "home/bridges", True),
+        ("home/+", "home/bridge2", True),
+        ("#", "home", True),
+        ("#", "mqtthook/status/queue", True),  # of another bridge
+    ],
+)
+def test_what_the_bridge_says_of_itself_is_taken_only_by_who_names_it(filter: str, topic: str, taken: bool) -> None:
+    rule = mapping(topic=filter)
+    assert bool(Routes([route(rule)], own="home/bridge").of(topic)) is rule.takes(topic, own="home/bridge") is taken
 
 
 # Settings

@@ -21,6 +21,7 @@ from tests.rig.mappings import mapping
         ("#", "$SYS/uptime", "#: a wildcard at the start takes no topic that starts with '$'"),
         ("+", "$SYS", "+: a wildcard at the start takes no topic that starts with '$'"),
         ("+/#", "$SYS/a/b", "+/#: a wildcard at the start takes no topic that starts with '$'"),
+        ("mqtthook/#", "mqtthook/status/queue", "mqtthook/#: what this bridge says of itself is taken only where the filter begins with that topic, written out"),
         (["a", "b"], "ü", 'a: level 1 is "ü", not "a"; b: level 1 is "ü", not "b"'),
     ],
 )

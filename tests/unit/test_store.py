@@ -38,6 +38,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
+def numbered(found: tuple[list[Letter], bool]) -> tuple[list[int], bool]:
+    letters, exhausted = found
+    return [one.seq for one in letters], exhausted
+
+
 def put(store: Store, *letters: Letter) -> None:
     store.write(Changes(letters={one.seq: one for one in letters}))
 
@@ -118,9 +123,11 @@ def test_a_full_file_takes_nothing_more_and_has_room_again_after_a_delete(tmp_pa
 
 def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
     put(store, letter(3, key="a"), letter(1, key="b"), letter(2, key="a"), letter(4, state=State.DEAD), letter(5, destination="other"))
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10)] == [1, 2, 3]
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1)] == [2]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10)] == [2, 3]
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1_000)) == ([1, 2, 3], True)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1, 1_000)) == ([2], False)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1)) == ([1], False), "its body alone is as much"
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10, 1_000)) == ([2, 3], True)
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10, 1)) == ([2], False)
     assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(3, 3), (Lane.WEBHOOK, "other", "hall"): Sum(1, 1)}
     assert store.dead_counts() == {"hall": 1}
 
