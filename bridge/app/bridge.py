@@ -111,7 +111,7 @@ class Bridge:
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._broker.on_change = self._broker_changed
-        self._broker.on_subscribed = self._subscribed
+        self._broker.subscriptions.on_confirmed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
         self._adopting = asyncio.Lock()
 
@@ -166,7 +166,7 @@ class Bridge:
             await asyncio.wait(ending)
         with suppress(TimeoutError):  # what is published from here on is heard; of a broker that is away nobody waits for that
             async with asyncio.timeout(SUBSCRIBED_S if self._broker.connected else 0):
-                await self._broker.subscribed.wait()
+                await self._broker.subscriptions.confirmed.wait()
 
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}

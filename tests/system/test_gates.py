@@ -172,12 +172,13 @@ def test_a_sensor_that_never_rests_is_heard_at_the_latest_after_debounce_max(tmp
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_is_held_outlives_a_restart_and_goes_once(tmp_path: Path, broker: Mosquitto, number: signal.Signals) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "2s"')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "1h"')) as bridge:
             says(sensor, contact=True)
             says(sensor, contact=False)
             until(lambda: bridge.metrics()["mqtthook_outbox_held"] == 1, "it to be held")
             bridge.end(number)
             assert not receiver.accepted
+            bridge.config.write_text(bridge.config.read_text().replace('debounce = "1h"', 'debounce = "1s"'))
             bridge.start()
             until(lambda: receiver.accepted, "what was held")
             until(lambda: bridge.metrics()["mqtthook_ledger_waiting{mapping=\"door\"}"] == 0, "nothing to be left")

@@ -10,9 +10,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from time import monotonic, time
 from typing import Any
 
@@ -22,10 +21,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.edges.mqtt import wire
 from bridge.edges.mqtt.settings import MqttSettings
+from bridge.edges.mqtt.subscribing import Subscriptions
 from bridge.edges.mqtt.wire import MAX_PACKET, MOSQUITTO_WINDOW, MQTT_3, MQTT_5, RECEIVE_MAXIMUM
 from bridge.model import Command, Message, Reply
 from bridge.outbox.receipts import Receipt, Receipts, no_receipt
-from bridge.rules.subscriptions import Copies, Replay, Subscription, identifier, uncovered
+from bridge.rules.subscriptions import Copies, Replay, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,8 @@ class Broker:
         *stored* are the marks of messages that are safe from an earlier run, *former* the filters that the session may
         still have from then, *replayed* what was replayed by then (None where nobody knows).
         """
-        self._settings, self._wanted, self._take = settings, wanted, take
-        self._replays = {replay.identifier: replay for replay in replays}
-        self._replayed = None if replayed is None else set(replayed)
-        self._former = set(former)
+        self._settings, self._take = settings, take
+        self.subscriptions = Subscriptions(wanted, replays, share=settings.share, former=former, replayed=replayed)
         self._tls = settings.tls_context()
         self._protocol: int = MQTT_3 if settings.protocol == "3.1.1" else MQTT_5
         self._client: paho.Client | None = None
@@ -82,7 +80,6 @@ class Broker:
         self._copies = Copies()
         self._publishing: dict[int, asyncio.Future[Reply]] = {}
         self._asking: dict[int, asyncio.Future[bool]] = {}
-        self._subscribing: dict[int, str] = {}
         self._packets = 0
         self._max_packet = MAX_PACKET
         self._drops: deque[float] = deque(maxlen=TAKEOVERS)
@@ -93,9 +90,7 @@ class Broker:
         self.state = "not connected yet"
         self.connections = 0
         self.sessions_lost = 0
-        self.subscribed = asyncio.Event()  # while the broker has confirmed all that was asked for
         self.on_change: Callable[[], None] = lambda: None
-        self.on_subscribed: Callable[[list[str], list[Replay]], None] = lambda _, __: None
 
     @property
     def unacknowledged(self) -> int:
@@ -177,14 +172,10 @@ class Broker:
 
         Return True if the broker has something new to confirm, False if not.
         """
-        before, self._wanted = self._wanted, dict(wanted)
-        former, self._replays = self._replays, {replay.identifier: replay for replay in replays}
-        self._former |= set(before)
-        if self._client is None or not self.connected or (before == self._wanted and former == self._replays):
+        new = self.subscriptions.adopt(wanted, replays)
+        if new is None or self._client is None or not self.connected:
             return False
-        new = {plain: wish for plain, wish in self._wanted.items() if plain not in before or (before[plain].qos, before[plain].always) != (wish.qos, wish.always)}
-        self._subscribe(self._client, new, fresh=False)
-        return bool(self._subscribing)
+        return self.subscriptions.renew(self._client, self._protocol, new)
 
     def hold(self) -> None:
         """Take no more messages in: the broker keeps them for the next run."""
@@ -262,7 +253,7 @@ class Broker:
         self._client = None
         self._receipts.disconnected()
         self._receipts.shedding = self._holding
-        self._subscribing.clear()
+        self.subscriptions.disconnected()
         for answered in self._publishing.values():
             if not answered.done():
                 answered.set_result(Reply(error="doubt", detail="the connection broke before the broker confirmed it; it is not repeated"))
@@ -317,7 +308,7 @@ class Broker:
             self.sessions_lost += 1
             logger.warning("broker lost our session: what it held for us while we were away is gone")
         self._receipts.connected(session_present=flags.session_present)
-        self._subscribe(client, self._wanted, fresh=self._protocol != MQTT_5 or not flags.session_present or self._replayed is None)
+        self.subscriptions.all(client, self._protocol, session_present=flags.session_present)
         client.publish(self._settings.status_topic, b"online", qos=1, retain=True)
         self.state = "connected"
         version = "5" if self._protocol == MQTT_5 else "3.1.1"
@@ -355,7 +346,7 @@ class Broker:
         properties = received.properties
         try:
             identifiers = getattr(properties, "SubscriptionIdentifier", ())
-            mapping = self._asker(identifiers) if received.retain else None
+            mapping = self.subscriptions.asker(identifiers) if received.retain else None
             if mapping is not None or not self._copies.is_copy(topic, payload, identifiers):
                 user_properties = dict(getattr(properties, "UserProperty", ()))
                 correlation = getattr(properties, "CorrelationData", None)
@@ -373,12 +364,7 @@ class Broker:
 
     def _on_subscribe(self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         self._packets += 1
-        plain = self._subscribing.pop(mid, None)
-        for reason in reasons:
-            if reason.is_failure:
-                logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
-        if not self._subscribing:
-            self._confirmed()
+        self.subscriptions.answered(mid, reasons)
 
     def _on_unsubscribe(self, _client: paho.Client, _userdata: Any, mid: int, _reasons: Any, _properties: Any) -> None:
         self._packets += 1
@@ -387,52 +373,6 @@ class Broker:
             asked.set_result(True)
 
     # --- what we send ---
-
-    def _subscribe(self, client: paho.Client, new: Mapping[str, Subscription], *, fresh: bool) -> None:
-        """Subscribe to what is *new*; where not all is *fresh*, what the broker keeps is given to the mappings that are new, and to no other."""
-        self.subscribed.clear()
-        asked = () if fresh else self._asked(new)
-        for plain, wish in new.items():
-            # Over MQTT 3.1.1 each subscription brings what the broker keeps, asked or not.
-            self._ask_for(client, plain, self._shared(plain), wish if fresh else replace(wish, retained=wish.always), identifier(plain))
-        for plain, named in asked:
-            # Once more, to what is subscribed already, or covered by what is: what comes of it bears the name of who asks.
-            qos = self._wanted[plain].qos if plain in self._wanted else 1
-            self._ask_for(client, plain, plain, Subscription(qos, retained=True, always=True), named)
-        if gone := sorted((self._former | {plain for plain, _ in asked}) - set(self._wanted)):
-            client.unsubscribe([self._shared(plain) for plain in gone])
-        self._former = set(self._wanted)
-        if not self._subscribing and client.socket() is not None:
-            self._confirmed()
-
-    def _asked(self, new: Collection[str]) -> list[tuple[str, int]]:
-        """Return the filters to ask for what the broker keeps, and under which identifier, for mappings that didn't get it yet.
-
-        Over MQTT 3.1.1 nothing tells for whom it comes: who takes it gets it, and what subscribing to *new* ones brings is enough.
-        """
-        asking = sorted(set(self._replays.values()) - (self._replayed or set()))
-        if self._settings.share is not None:
-            return []  # to who shares a subscription nothing is replayed: MQTT 5.0 section 4.8.2
-        if self._protocol == MQTT_5:
-            return [(replay.plain, replay.identifier) for replay in asking]
-        return [(plain, identifier(plain)) for plain in uncovered((replay.plain for replay in asking), by=new)]
-
-    def _ask_for(self, client: paho.Client, plain: str, topic: str, wish: Subscription, named: int) -> None:
-        mid = wire.subscribe(client, self._protocol, topic, wish, named)
-        if mid is not None:
-            self._subscribing[mid] = plain
-
-    def _asker(self, identifiers: Iterable[int]) -> str | None:
-        """Return the mapping for which alone comes what bears these subscription identifiers, None if it is for all."""
-        return next((self._replays[one].mapping for one in identifiers if one in self._replays), None)
-
-    def _confirmed(self) -> None:
-        self._replayed = set(self._replays.values())
-        self.subscribed.set()
-        self.on_subscribed(sorted(self._wanted), sorted(self._replayed))
-
-    def _shared(self, plain: str) -> str:
-        return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
 
     def _acknowledge(self, packet_id: int) -> None:
         if self._client is not None:
