@@ -142,7 +142,7 @@ def test_after_the_cooldown_the_next_one_goes(tmp_path: Path, broker: Mosquitto)
 
 def test_a_chattering_door_makes_one_event_of_its_last_word(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "700ms"', 'debounce_max = "1h"')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "3s"', 'debounce_max = "1h"')) as bridge:
             commits = bridge.metrics()["mqtthook_outbox_commits_total"]
             for n in range(9):
                 says(sensor, contact=n % 2 == 1)
@@ -351,7 +351,7 @@ def test_while_a_destination_is_down_only_the_newest_of_each_key_waits(tmp_path:
 
 def test_events_go_in_batches_signed_as_one(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'batch = { size = 10, wait = "1s" }')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'batch = { size = 10, wait = "3s" }')) as bridge:
             for n in range(25):
                 sensor.publish(f"zigbee2mqtt/{n % 3}/door", json.dumps({"n": n}), wait=False)
             until(lambda: sum(len(json.loads(received.body)) for received in receiver.accepted) == 25, "all of them")
