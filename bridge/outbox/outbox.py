@@ -309,13 +309,18 @@ class Outbox:
 
         *line* is whose window it is: a lane, a destination and a priority.
         """
-        if fetch.key is None:
-            stored = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit)
-        else:
-            stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit)
-        exhausted = len(stored) < fetch.limit
-        letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
-        return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)], exhausted
+        after = fetch.after
+        while True:
+            if fetch.key is None:
+                stored = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit)
+            else:
+                stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit)
+            exhausted = len(stored) < fetch.limit
+            letters = self._journal.over({letter.seq: letter for letter in stored}, after=after, exhausted=exhausted)
+            here = [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)]
+            if here or exhausted:
+                return here, exhausted
+            after = stored[-1].seq  # all of it is done, and waits to be deleted: what is behind it must not wait for that
 
     def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)

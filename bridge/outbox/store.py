@@ -153,10 +153,10 @@ class Store:
         where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
         return self._letters(where, lane, destination, priority, after, limit)
 
-    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, limit: int) -> list[Letter]:
-        """Return what waits for a destination under one key with one priority, in order."""
-        where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, key, priority, limit)
+    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, after: int, limit: int) -> list[Letter]:
+        """Return what waits for a destination under one key with one priority past number *after*, in order."""
+        where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._letters(where, lane, destination, key, priority, after, limit)
 
     def held(self) -> list[Letter]:
         """Return what gates held when the last run ended, in order of receipt."""

@@ -120,7 +120,8 @@ def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
     put(store, letter(3, key="a"), letter(1, key="b"), letter(2, key="a"), letter(4, state=State.DEAD), letter(5, destination="other"))
     assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10)] == [1, 2, 3]
     assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1)] == [2]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10)] == [2, 3]
+    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10)] == [2, 3]
+    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 2, 10)] == [3]
     assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(3, 3), (Lane.WEBHOOK, "other", "hall"): Sum(1, 1)}
     assert store.dead_counts() == {"hall": 1}
 
