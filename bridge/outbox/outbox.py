@@ -216,7 +216,9 @@ class Outbox:
     # --- what comes of it ---
 
     def record(self, letter: Letter, outcome: Outcome) -> None:
-        """Note what an attempt came to: done and gone, due again later, or dead."""
+        """Note what an attempt came to: done and gone, due again later, or dead. Of what has ended already, nothing is counted again."""
+        if self._journal.is_gone(letter.seq):
+            return
         self._history.note(letter, outcome, at=self._wall())
         if self.onlookers:
             self.onlookers.tell_outcome(letter, outcome)
@@ -266,7 +268,8 @@ class Outbox:
     async def _make_room(self) -> bool:
         """Delete what has expired and is in nobody's hands, and ids beyond their share; return True if there was any."""
         expired = await self._journal.on_thread(self._store.expired, self._wall())
-        free = [letter for letter in expired if not self._is_held(letter)]
+        current = self._journal.over({letter.seq: letter for letter in expired}, after=0, exhausted=False)
+        free = [letter for letter in current.values() if letter.state is State.WAITING and not self._is_held(letter)]
         self._dropping |= {letter.seq for letter in free}
         try:
             await self._journal.on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
@@ -276,7 +279,7 @@ class Outbox:
         finally:
             self._dropping.clear()
         for letter in free:
-            self._count_end(letter, Result.EXPIRED)
+            self._end(letter, Result.EXPIRED)
             logger.warning("expired event=%s mapping=%s destination=%s", letter.id, letter.mapping, letter.destination)
         return bool(free or forgotten)
 

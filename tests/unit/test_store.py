@@ -4,7 +4,9 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,6 +115,54 @@ def test_a_full_file_takes_nothing_more_and_has_room_again_after_a_delete(tmp_pa
     assert len(store.numbers(Selection())) == written, "what failed left nothing behind"
     store.write(Changes(gone=set(range(1, 20))))
     put(store, letter(5_000, replace(EVENT, body=bytes(2_000))))
+    store.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+@pytest.mark.parametrize("size", [1_000, 3_000, 40_000])
+@pytest.mark.parametrize("at_once", [1, 16, 100])
+def test_new_letters_leave_so_much_of_the_disk_that_they_can_be_deleted_again(small_disk: Path, size: int, at_once: int) -> None:
+    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+    for _ in range(3):
+        waiting: list[int] = []
+        with pytest.raises(StoreFull):
+            for first in range(1, 20_000, at_once):
+                group = {seq: letter(seq, replace(EVENT, body=bytes(size))) for seq in range(first, first + at_once)}
+                store.write(Changes(letters=group), size * at_once)
+                waiting += group
+        assert waiting or size * at_once > 1 << 20
+        changed = {seq: letter(seq, replace(EVENT, body=bytes(size)), attempts=1) for seq in waiting[: len(waiting) // 2]}
+        store.relieve(Changes(letters=changed, counts={"hall": {"in": len(waiting)}}))
+        store.relieve(Changes(gone=set(waiting), counts={"hall": {"in": 0}}))
+        assert not store.numbers(Selection())
+        assert store.counts() == {"hall": {"in": 0}}
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_letters_are_deleted_though_somebody_else_fills_the_disk(small_disk: Path) -> None:
+    """What the log has of the disk stays its own, once it has it."""
+    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+    waiting = range(1, 201)
+    for seq in waiting:
+        store.write(Changes(letters={seq: letter(seq)}), 500)
+    store.relieve(Changes())
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(4_096)):
+            pass
+    assert not os.statvfs(small_disk).f_bavail
+    store.relieve(Changes(gone=set(waiting)))
+    assert not store.numbers(Selection())
     store.close()
 
 
