@@ -431,13 +431,18 @@ def _broken(exc: sqlite3.Error) -> StoreBroken:
     return StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})")
 
 
+def lock_of(path: Path) -> Path:
+    """Return the lock of the outbox at *path*: beside the file itself, however many links lead to it."""
+    return Path(f"{os.path.realpath(path)}.lock")
+
+
 def locked(path: Path) -> int:
     """Return the open lock beside the outbox at *path*; it falls with the process, however that ends.
 
     Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
     """
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
     deadline = monotonic() + LOCK_PATIENCE_S

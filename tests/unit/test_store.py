@@ -81,6 +81,15 @@ def test_a_second_program_is_refused(tmp_path: Path, store: Store) -> None:
         Store.open(tmp_path / "outbox.db", max_size=SIZE)
 
 
+def test_a_second_program_is_refused_whatever_link_leads_there(tmp_path: Path, store: Store) -> None:
+    link, directory = tmp_path / "link.db", tmp_path / "elsewhere"
+    link.symlink_to("outbox.db")
+    directory.symlink_to(tmp_path)
+    for path in (link, directory / "outbox.db", directory / "link.db"):
+        with pytest.raises(AlreadyRunning, match="in use by another mqtthook"):
+            Store.open(path, max_size=SIZE)
+
+
 def test_a_file_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     db = sqlite3.connect(path)
