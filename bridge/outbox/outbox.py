@@ -218,7 +218,9 @@ class Outbox:
     # --- what comes of it ---
 
     def record(self, letter: Letter, outcome: Outcome) -> None:
-        """Note what an attempt came to: done and gone, due again later, or dead."""
+        """Note what an attempt came to: done and gone, due again later, or dead. Of what has ended already, nothing is counted again."""
+        if self._journal.is_gone(letter.seq):
+            return
         self._history.note(letter, outcome, at=self._wall())
         if self.onlookers:
             self.onlookers.tell_outcome(letter, outcome)
@@ -268,7 +270,8 @@ class Outbox:
     async def _make_room(self) -> bool:
         """Delete what has expired and is in nobody's hands, and ids beyond their share; return True if there was any."""
         expired = await self._journal.on_thread(self._store.expired, self._wall())
-        free = [letter for letter in expired if not self._is_held(letter)]
+        current = self._journal.over({letter.seq: letter for letter in expired}, after=0, exhausted=False)
+        free = [letter for letter in current.values() if letter.state is State.WAITING and not self._is_held(letter)]
         self._dropping |= {letter.seq for letter in free}
         try:
             await self._journal.on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
@@ -278,7 +281,7 @@ class Outbox:
         finally:
             self._dropping.clear()
         for letter in free:
-            self._count_end(letter, Result.EXPIRED)
+            self._end(letter, Result.EXPIRED)
             logger.warning("expired event=%s mapping=%s destination=%s", letter.id, letter.mapping, letter.destination)
         return bool(free or forgotten)
 
@@ -311,12 +314,17 @@ class Outbox:
 
         *line* is whose window it is: a lane, a destination and a priority.
         """
-        if fetch.key is None:
-            stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit, BYTES)
-        else:
-            stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit, BYTES)
-        letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
-        return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)], exhausted
+        after = fetch.after
+        while True:
+            if fetch.key is None:
+                stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit, BYTES)
+            else:
+                stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit, BYTES)
+            letters = self._journal.over({letter.seq: letter for letter in stored}, after=after, exhausted=exhausted)
+            here = [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)]
+            if here or exhausted:
+                return here, exhausted
+            after = stored[-1].seq  # all of it is done, and waits to be deleted: what is behind it must not wait for that
 
     def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)
