@@ -169,7 +169,8 @@ class Outcome:
     """The judgement of one attempt.
 
     `delay_s` counts for a retry. `pause_s` holds the whole destination back; `disable` stops it
-    until a person resumes it. `alive` tells that the endpoint works, whatever it thinks of this letter.
+    until a person resumes it. `alive` tells that the endpoint works, whatever it thinks of this letter. `elsewhere` tells
+    that the answer came from where the destination isn't any more, and so says nothing of it.
     """
 
     verdict: Verdict
@@ -178,6 +179,7 @@ class Outcome:
     pause_s: float | None = None
     disable: bool = False
     alive: bool = True
+    elsewhere: bool = False
     reply: Reply | None = None
 
 

@@ -28,7 +28,7 @@ from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError
-from bridge.model import Event, Lane, Letter, Message, State
+from bridge.model import Lane, Message, State
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
@@ -40,7 +40,7 @@ from bridge.outbox.selection import PART, Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
-from bridge.rules.events import event_for, readdressed
+from bridge.rules.forwarding import forwarding
 from bridge.rules.home_assistant import Device
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
@@ -96,7 +96,7 @@ class Bridge:
         self.outbox.keep_latest(_latest(self._routes))
         wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
         self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
-        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
+        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, routes=lambda: self._routes)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
         self._listeners = Listeners(self._requests, self._watched(reload), control)
@@ -245,7 +245,7 @@ class Bridge:
         destination = self._settings.destinations().get(to)
         if destination is None:
             raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._destinations.couriers) or 'none'}")
-        return await self.outbox.handling.move(wanted, to, lambda event: readdressed(event, destination))
+        return await self.outbox.handling.move(wanted, to, forwarding(destination, self._routes))
 
     def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
         couriers = [courier for name, courier in self._destinations.couriers.items() if destination in (None, name)]
@@ -267,16 +267,6 @@ class Bridge:
             reload=reload,
             tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
-
-    def _event_of(self, letter: Letter) -> Event:
-        """Return a letter's event; one that could not be rendered when it came is rendered now."""
-        if isinstance(letter.content, Event):
-            return letter.content
-        assert isinstance(letter.content, Message)
-        route = self._routes.named(letter.mapping)
-        if route is None:
-            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
 
     # --- what happens ---
 

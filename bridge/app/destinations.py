@@ -7,17 +7,21 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.edges.apprise import Notifier
 from bridge.edges.outlet import Outlet
-from bridge.model import Event, Lane, Letter, Outcome, Reply
+from bridge.errors import RenderError
+from bridge.model import Event, Lane, Letter, Message, Outcome, Reply, Verdict
 from bridge.outbox.courier import Clock, Courier, Judge, Send
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
 from bridge.rules import notices
 from bridge.rules.access import TlsSettings
-from bridge.rules.outbound import Destination
+from bridge.rules.events import event_for
+from bridge.rules.forwarding import forwarded, leads_elsewhere, unknown_at
+from bridge.rules.outbound import Destination, Routes
 from bridge.rules.pacing import SPAN_S, Breaker, Pace
 from bridge.rules.retry import judge
 from bridge.rules.signing import sign
@@ -36,8 +40,8 @@ class _Way(NamedTuple):
 class Destinations:
     """The couriers of all destinations, by name."""
 
-    def __init__(self, outbox: Outbox, outlet: Outlet, replies: ReplyIntake, *, clock: Clock, event_of: Callable[[Letter], Event]) -> None:
-        self._outbox, self._outlet, self._replies, self._clock, self._event_of = outbox, outlet, replies, clock, event_of
+    def __init__(self, outbox: Outbox, outlet: Outlet, replies: ReplyIntake, *, clock: Clock, routes: Callable[[], Routes]) -> None:
+        self._outbox, self._outlet, self._replies, self._clock, self._routes = outbox, outlet, replies, clock, routes
         self._settings: dict[str, Destination] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._ready = True
@@ -102,26 +106,47 @@ class Destinations:
         if not courier.halted:
             courier.resume()
         self._keep(courier)
-        waiting = self._outbox.accounts.waiting.get((Lane.WEBHOOK, courier.destination), 0)
+        name = courier.destination
+        waiting = self._outbox.accounts.waiting.get((Lane.WEBHOOK, name), 0)
         if waiting and _place(before) != _place(destination):
-            name = courier.destination
-            what = "waiting events keep the url they were made with destination=%s waiting=%d; `mqtthook queue move --destination %s --to %s` gives them the new one"
-            logger.warning(what, name, waiting, name, name)
+            if unknown := unknown_at(name, self._routes()):
+                what = "waiting events may keep the url they were made with, as the new one needs %r, which they don't tell any more destination=%s waiting=%d; %s"
+                logger.warning(what, min(unknown), name, waiting, f"`mqtthook queue move --destination {name} --to NAME` sends them to another destination")
+            else:
+                logger.info("waiting events go to the new url destination=%s waiting=%d", name, waiting)
 
     def _way(self, destination: Destination) -> _Way:
         keys, channel = destination.signing_keys(), Notifier(destination) if destination.apprise else self._outlet.channel(destination)
         judging = destination.judging
 
         async def send(letter: Letter) -> Reply:
-            event = self._event_of(letter)
+            event = self._event_of(letter, destination)
             signed = sign(destination.signing, keys, id=letter.id, now=self._clock.date(), body=event.body)
             return await channel.send(event, signed)
 
         def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
-            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u)
+            outcome = judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u)
+            return outcome if outcome.verdict is Verdict.DELIVERED else replace(outcome, elsewhere=self._went_elsewhere(letter, destination))
 
         span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S
         return _Way(send, judged, Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker, span_s=span_s))
+
+    def _event_of(self, letter: Letter, destination: Destination) -> Event:
+        """Return a letter's event as it is sent to *destination* now; one that could not be rendered when it came is rendered now."""
+        route = self._routes().named(letter.mapping)
+        if isinstance(letter.content, Event):
+            return forwarded(letter, letter.content, destination, None if route is None else route.rule)
+        assert isinstance(letter.content, Message)
+        if route is None:
+            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
+
+    def _went_elsewhere(self, letter: Letter, destination: Destination) -> bool:
+        """Return True if a letter that was sent to *destination* as that was went to where its destination isn't any more, False if not."""
+        now = self._settings.get(letter.destination)
+        if now is None or (now.url, now.apprise) != (destination.url, destination.apprise):
+            return True
+        return isinstance(letter.content, Event) and leads_elsewhere(self._event_of(letter, destination), destination)
 
     # --- what holds one back ---
 

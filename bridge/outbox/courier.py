@@ -191,9 +191,10 @@ class Courier:
         self._wake.set()
 
     async def _carry(self, letter: Letter) -> None:
+        send, judge = self._send, self._judge  # of one time: what comes back is judged by what it was sent as
         try:
-            reply = await self._send(letter)
-            outcome = self._judge(letter, reply, self._clock.wall(), self._clock.chance())
+            reply = await send(letter)
+            outcome = judge(letter, reply, self._clock.wall(), self._clock.chance())
             if self.follow is not None and outcome.verdict is Verdict.DELIVERED:
                 await self.follow(letter, reply)
         except RenderError as exc:
@@ -210,13 +211,17 @@ class Courier:
             self._windows[letter.priority].rest(letter, now + outcome.delay_s)
         else:
             self._windows[letter.priority].done(letter)
+        self._tell(letter, outcome)
+        if not outcome.elsewhere:
+            self._hold_back(outcome, now)
+            self._trip(outcome, now)
+
+    def _hold_back(self, outcome: Outcome, now: float) -> None:
         if outcome.pause_s is not None:
             self._paused_until = max(self._paused_until, now + outcome.pause_s)
         if outcome.disable:
             self.disabled = outcome.reason
             self.on_change(self)
-        self._tell(letter, outcome)
-        self._trip(outcome, now)
 
     def _trip(self, outcome: Outcome, now: float) -> None:
         """Let the breaker have its say on an answer, or the lack of one."""

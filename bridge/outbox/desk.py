@@ -52,7 +52,7 @@ class Desk:
         self._store.save_counts(ledger.take())
         return made
 
-    def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+    def move(self, wanted: Selection, to: str, readdress: Callable[[Letter, Event], Event]) -> int:
         """Let them go to the destination *to* instead; return how many. Raises RenderError where they can't."""
         moved = self._store.move(self._store.numbers(wanted), to, readdress)
         return sum(found.letters for found in moved.values())

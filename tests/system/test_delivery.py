@@ -218,14 +218,18 @@ def test_what_waits_for_a_destination_that_left_the_config_stays_and_can_be_move
             until(lambda: bridge.metrics()['mqtthook_destination_waiting{destination="old"}'] == 5, "them to wait")
             bridge.stop()
             text = bridge.config.read_text()
-            bridge.config.write_text(text[: text.index("[destination.old]")] + destination("new", receiver.url) + destination("templated", receiver.url + "/{{ topic }}") + rule.format("new"))
+            others = destination("templated", receiver.url + "/{{ levels[1] }}") + destination("told", receiver.url + "/{{ payload }}") + '[outbound.other]\ntopic = "other"\nto = ["templated", "told"]\n'
+            bridge.config.write_text(text[: text.index("[destination.old]")] + destination("new", receiver.url) + rule.format("new") + others)
             bridge.start()
             assert state_of(bridge, "old") == "not in the config any more"
             assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1)
-            assert "5 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
+            assert "payload is missing; what waits tells its topic at most" in bridge.command("queue", "move", "--destination", "old", "--to", "told", code=1)
+            assert "1 letter moved to templated" in bridge.command("queue", "move", "--destination", "old", "--key", "z/0", "--to", "templated")
+            assert "4 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
             until(lambda: len(receiver.accepted) == 5, "them to go")
             until(lambda: bridge.json("queue", "list") == [], "nothing to wait")
             assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1), "where there is nothing to move as well"
             assert "0 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
-            assert {received.headers["x-for"] for received in receiver.accepted} == {"new"}
+            assert {received.headers["x-for"] for received in receiver.accepted} == {"new", "templated"}
+            assert {received.path for received in receiver.accepted if received.headers["x-for"] == "templated"} == {"/0"}
             assert ledger_adds_up(bridge.metrics(), "hall")

@@ -689,6 +689,30 @@ async def test_a_destination_that_says_it_is_gone_is_disabled_until_it_is_resume
 
 
 @lived
+async def test_an_answer_from_where_a_destination_is_not_any_more_holds_back_nothing(house: House) -> None:
+    courier, receiver = house.opens(concurrency=4, breaker={"failures": 1})
+    statuses = iter([410, 503, 429])
+    receiver.takes_s(5)
+    receiver.answer = lambda letter: Reply(status=next(statuses), headers={"retry-after": "3600"})
+    by, here = Judging(policy=RetryPolicy(first=60.0)), Receiver()
+
+    def elsewhere(letter: Letter, reply: Reply, wall: float, u: float) -> Outcome:
+        return replace(judge(reply, by, attempt=letter.attempts + 1, age_s=0.0, now=wall, u=u), elsewhere=True)
+
+    pace = Pace(concurrency=4, breaker=BreakerRule(failures=1))
+    courier.adopt(send=receiver.send, judge=elsewhere, pace=pace)
+    house.put(3)
+    await house.passes(1)
+    courier.adopt(send=here.send, judge=lambda letter, reply, wall, u: judge(reply, by, attempt=1, age_s=0.0, now=wall, u=u), pace=pace)
+    await house.passes(5)
+    assert (courier.disabled, courier.breaker.is_open, house.changes) == (None, False, []), "what is under way is judged by what it was sent as"
+    house.put(3)
+    await house.passes(1)
+    assert len(here.requests) == 3
+    assert (house.ended("delivered"), house.ended("dead"), house.waiting) == (3, 1, 2)
+
+
+@lived
 async def test_a_retry_by_a_person_resumes_a_disabled_destination(house: House) -> None:
     courier, receiver = house.opens(concurrency=1)
     receiver.says(410)
