@@ -17,7 +17,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.clock import HouseClock
-from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.destinations import Destinations, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
 from bridge.app.listeners import Listeners
@@ -33,6 +33,7 @@ from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
+from bridge.outbox.holds import note_of
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake

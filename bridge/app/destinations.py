@@ -4,7 +4,6 @@ What holds one back, a breaker, a 410 or a person, is noted in the outbox, so th
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from bridge.edges.outlet import Outlet
 from bridge.errors import RenderError
 from bridge.model import Event, Lane, Letter, Message, Outcome, Reply, Verdict
 from bridge.outbox.courier import Clock, Courier, Judge, Send
+from bridge.outbox.holds import Hold, note_of
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
 from bridge.rules import notices
@@ -96,7 +96,7 @@ class Destinations:
         courier = Courier(Lane.WEBHOOK, name, outbox=self._outbox, clock=self._clock, send=way.send, judge=way.judge, pace=way.pace)
         courier.follow = self._replies.follow
         courier.allow(ready=self._ready)
-        self._restore(courier, destination, json.loads(noted or "{}"))
+        self._restore(courier, destination, Hold.read(noted))
         courier.on_change = self._keep
         return courier
 
@@ -150,31 +150,29 @@ class Destinations:
 
     # --- what holds one back ---
 
-    def _restore(self, courier: Courier, destination: Destination, noted: Mapping[str, object]) -> None:
+    def _restore(self, courier: Courier, destination: Destination, hold: Hold) -> None:
         """Let a destination be held back as it was when the last run ended; another URL is another destination."""
-        if noted.get("url") != _place(destination):
+        if hold.url != _place(destination):
             return
-        disabled, open_until, failures = noted["disabled"], noted["open_until"], noted["failures"]
-        courier.disabled, courier.halted = None if disabled is None else str(disabled), bool(noted["halted"])
-        if isinstance(open_until, int | float) and isinstance(failures, int):
-            left_s = min(max(open_until - self._clock.wall(), 0.0), destination.breaker.pause)
-            courier.breaker = Breaker(failures=failures, open_until=self._clock.monotonic() + left_s)
-            courier.failures = failures
+        courier.disabled, courier.halted = hold.disabled, hold.halted
+        if hold.open_until is not None:
+            left_s = min(max(hold.open_until - self._clock.wall(), 0.0), destination.breaker.pause)
+            courier.breaker = Breaker(failures=hold.failures, open_until=self._clock.monotonic() + left_s)
+            courier.failures = hold.failures
 
     def _keep(self, courier: Courier) -> None:
         """Keep over restarts what holds a destination back, and say what a person has to know."""
         name, until = courier.destination, courier.breaker.open_until
-        place = _place(self._settings[name]) if name in self._settings else ""
-        open_until = None if until is None else self._clock.wall() + until - self._clock.monotonic()
-        state = {"url": place, "disabled": courier.disabled, "halted": courier.halted, "open_until": open_until, "failures": courier.breaker.failures}
-        self._outbox.note(note_of(name), json.dumps(state) if courier.disabled or courier.halted or open_until else "")
+        hold = Hold(
+            url=_place(self._settings[name]) if name in self._settings else "",
+            disabled=courier.disabled,
+            halted=courier.halted,
+            open_until=None if until is None else self._clock.wall() + until - self._clock.monotonic(),
+            failures=courier.breaker.failures,
+        )
+        self._outbox.note(note_of(name), hold.written())
         if courier.disabled is not None:
             logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", name, courier.disabled, name)
-
-
-def note_of(destination: str) -> str:
-    """Return the name under which is noted what holds a destination back."""
-    return f"destination {destination}"
 
 
 def state_of(courier: Courier) -> str:

@@ -122,6 +122,28 @@ def test_a_paused_destination_waits_for_a_person_also_over_a_restart(tmp_path: P
             assert "there is no destination 'hal'" in bridge.command("pause", "hal", code=2)
 
 
+def test_a_retry_while_no_daemon_runs_resumes_a_disabled_destination_but_not_one_that_a_person_paused(tmp_path: Path, broker: Mosquitto) -> None:
+    status = [410]
+    with Receiver(lambda *_: Reply(status[0])) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: state_of(bridge, "hall") == "disabled", "it to be disabled")
+            bridge.command("pause", "hall")
+            bridge.stop()
+            assert "1 letter to be tried now" in bridge.command("queue", "retry", "--dead")
+            bridge.start()
+            assert state_of(bridge, "hall") == "disabled"
+            bridge.command("resume", "hall")
+            until(lambda: state_of(bridge, "hall") == "disabled" and len(receiver.received) == 2, "it to be disabled again")
+            status[0] = 200
+            bridge.stop()
+            assert "1 letter to be tried now" in bridge.command("queue", "retry", "--dead")
+            bridge.start()
+            until(lambda: counted(bridge, "hall", "delivered") == 1, "it to go")
+            assert state_of(bridge, "hall") == "ok"
+            assert ledger_adds_up(bridge.metrics(), "hall")
+
+
 def test_the_history_tells_the_life_of_an_event_while_the_daemon_runs_and_after(tmp_path: Path, broker: Mosquitto) -> None:
     answers = iter([Reply(503, body=b"busy"), Reply(422, body=b"no such field")])
     with Receiver(lambda *_: next(answers)) as receiver, device(broker.port) as sensor:
