@@ -22,6 +22,7 @@ from bridge import __version__
 from bridge.edges.outlet.bearer import Bearer
 from bridge.edges.outlet.failures import failure
 from bridge.edges.outlet.guard import Guard, Trip, current
+from bridge.edges.outlet.heads import Connector
 from bridge.model import Event, Headers, Reply
 from bridge.rules.access import Access, Timeout, TlsSettings
 from bridge.rules.addresses import Network
@@ -164,8 +165,7 @@ def _is_lost(exc: Exception) -> bool:
 
 def _session(guard: Guard) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # No limit here: each destination's concurrency is its courier's business.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=MAX_IDLE_S, resolver=guard, socket_factory=guard.open),
+        connector=Connector(guard, idle_s=MAX_IDLE_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
