@@ -16,6 +16,7 @@ from typing import Self, get_args
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from bridge import __version__
@@ -135,7 +136,7 @@ class Channel:
         async with request as response:
             headers_of = {name.lower(): value for name, value in response.headers.items()}
             # The status is the answer: a body that drips or breaks off takes nothing of it back.
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            with suppress(aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError):
                 body = await _bounded(response.content)
                 return Reply(status=response.status, headers=headers_of, body=body, took_s=monotonic() - began)
             return Reply(status=response.status, headers=headers_of, took_s=monotonic() - began)
