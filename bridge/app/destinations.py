@@ -124,8 +124,8 @@ class Destinations:
             signed = sign(destination.signing, keys, id=letter.id, now=self._clock.date(), body=event.body)
             return await channel.send(event, signed)
 
-        def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
-            outcome = judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u)
+        def judged(letter: Letter, reply: Reply, now: float, u: float, *, probe: bool) -> Outcome:
+            outcome = judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u, probe=probe)
             return outcome if outcome.verdict is Verdict.DELIVERED else replace(outcome, elsewhere=self._went_elsewhere(letter, destination))
 
         span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S

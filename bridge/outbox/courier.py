@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bridge.errors import RenderError
 from bridge.model import Lane, Letter, Outcome, Priority, Reply, Verdict
@@ -39,7 +40,12 @@ class Clock:
 
 
 Send = Callable[[Letter], Awaitable[Reply]]
-Judge = Callable[[Letter, Reply, float, float], Outcome]
+
+
+class Judge(Protocol):
+    """What tells the meaning of an answer, at *now* (unix seconds) and by the chance *u*; *probe*: it is a breaker's, whose failure spends no attempt."""
+
+    def __call__(self, letter: Letter, reply: Reply, now: float, u: float, /, *, probe: bool) -> Outcome: ...
 
 
 class Courier:
@@ -155,7 +161,7 @@ class Courier:
                     self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
                 else:
                     self._take_token()
-                    self._fly(tasks, self._carry(letter), letter.id)
+                    self._fly(tasks, self._carry(letter, probe=self.breaker.is_open), letter.id)
         for priority, window in self._windows.items():
             if (fetch := window.wish()) is not None:
                 tasks.create_task(self._fetch(priority, fetch), name=f"fetch for {self.destination}")
@@ -174,7 +180,10 @@ class Courier:
             self._bucket = replace(self._bucket, tokens=self._bucket.tokens - 1)
 
     def _next(self, now: float) -> Letter | None:
-        return next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
+        letter = next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
+        if letter is None and self.breaker.is_open:  # half open, as there is room: it doesn't wait until anything is due
+            any(window.wake_first() for window in self._windows.values())
+        return letter
 
     def _fly(self, tasks: asyncio.TaskGroup, carrying: Coroutine[None, None, None], id: str) -> None:
         flight = tasks.create_task(carrying, name=f"letter {id}")
@@ -190,11 +199,11 @@ class Courier:
         self._windows[priority].fetched(fetch, letters, exhausted=exhausted, now=self._clock.monotonic(), wall=self._clock.wall())
         self._wake.set()
 
-    async def _carry(self, letter: Letter) -> None:
+    async def _carry(self, letter: Letter, *, probe: bool) -> None:
         send, judge = self._send, self._judge  # of one time: what comes back is judged by what it was sent as
         try:
             reply = await send(letter)
-            outcome = judge(letter, reply, self._clock.wall(), self._clock.chance())
+            outcome = judge(letter, reply, self._clock.wall(), self._clock.chance(), probe=probe)
             if self.follow is not None and outcome.verdict is Verdict.DELIVERED:
                 await self.follow(letter, reply)
         except RenderError as exc:
@@ -205,6 +214,8 @@ class Courier:
         self._conclude(letter, outcome)
 
     def _conclude(self, letter: Letter, outcome: Outcome) -> None:
+        if not outcome.spends:
+            outcome = replace(outcome, delay_s=max((letter.due_at or 0.0) - self._clock.wall(), 0.0))
         self._outbox.record(letter, outcome)
         now = self._clock.monotonic()
         if outcome.verdict is Verdict.RETRY:

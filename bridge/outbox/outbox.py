@@ -229,6 +229,9 @@ class Outbox:
                 self._journal.update(self._dead(replace(letter, attempts=letter.attempts + 1), outcome.reason))
             case Verdict.RETRY if self._newest.is_outdated(letter):
                 self._end(letter, Result.COALESCED)
+            case Verdict.RETRY if not outcome.spends:
+                if outcome.reason != letter.reason:  # else the disk knows it: an outage of a night is no write each half minute
+                    self._journal.update(replace(letter, reason=outcome.reason))
             case Verdict.RETRY:
                 due_at = self._wall() + outcome.delay_s
                 self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
