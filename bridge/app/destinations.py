@@ -1,6 +1,6 @@
 """The destinations: a courier for each, made as the config says, and made over when that changes.
 
-What holds one back, a breaker, a 410 or a person, is noted in the outbox, so that it lasts over a restart.
+What holds one back, a breaker, a 410, a Retry-After or a person, is noted in the outbox, so that it lasts over a restart.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from bridge.rules.events import event_for
 from bridge.rules.forwarding import forwarded, leads_elsewhere, unknown_at
 from bridge.rules.outbound import Destination, Routes
 from bridge.rules.pacing import SPAN_S, Breaker, Pace
-from bridge.rules.retry import judge
+from bridge.rules.retry import MAX_PAUSE_S, judge
 from bridge.rules.signing import sign
 
 logger = logging.getLogger(__name__)
@@ -159,16 +159,19 @@ class Destinations:
             left_s = min(max(hold.open_until - self._clock.wall(), 0.0), destination.breaker.pause)
             courier.breaker = Breaker(failures=hold.failures, open_until=self._clock.monotonic() + left_s)
             courier.failures = hold.failures
+        if hold.paused_until is not None:
+            courier.paused_until = self._clock.monotonic() + min(max(hold.paused_until - self._clock.wall(), 0.0), MAX_PAUSE_S)
 
     def _keep(self, courier: Courier) -> None:
         """Keep over restarts what holds a destination back, and say what a person has to know."""
-        name, until = courier.destination, courier.breaker.open_until
+        name, until, now = courier.destination, courier.breaker.open_until, self._clock.monotonic()
         hold = Hold(
             url=_place(self._settings[name]) if name in self._settings else "",
             disabled=courier.disabled,
             halted=courier.halted,
-            open_until=None if until is None else self._clock.wall() + until - self._clock.monotonic(),
+            open_until=None if until is None else self._clock.wall() + until - now,
             failures=courier.breaker.failures,
+            paused_until=self._clock.wall() + courier.paused_until - now if courier.paused_until > now else None,
         )
         self._outbox.note(note_of(name), hold.written())
         if courier.disabled is not None:

@@ -62,14 +62,14 @@ class Courier:
         self._windows = {priority: Window(backlog=backlog, letters=letters) for priority in Priority}  # the high one first
         self._wake = asyncio.Event()
         self._flights: set[asyncio.Task[None]] = set()
-        self._paused_until = 0.0
+        self.paused_until = 0.0  # as the receiver asked, in monotonic seconds
         self._ready = True
         self._stopping = False
         self.failures = 0
         self.delivered_at: float | None = None
         self.disabled: str | None = None
         self.halted = False  # by a person
-        self.on_change: Callable[[Courier], None] = lambda _: None  # its breaker opened or closed, it was disabled or resumed
+        self.on_change: Callable[[Courier], None] = lambda _: None  # what holds it back is another, or nothing
         self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
 
     def adopt(self, *, send: Send, judge: Judge, pace: Pace) -> None:
@@ -116,9 +116,10 @@ class Courier:
     def resume(self) -> None:
         """Send again, whatever held it back: one request at first, and then more and more."""
         was_held = self.disabled is not None or self.halted or self.breaker.is_open
-        self.disabled, self.halted, self._paused_until = None, False, 0.0
+        was_paused = self.paused_until > self._clock.monotonic()
+        self.disabled, self.halted, self.paused_until = None, False, 0.0
         self.breaker = Breaker(back_at=self._clock.monotonic()) if was_held else self.breaker
-        if was_held:
+        if was_held or was_paused:
             for window in self._windows.values():
                 window.wake_all()
             self.on_change(self)
@@ -155,7 +156,7 @@ class Courier:
 
     def _start(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
-        if self._is_open_for_business() and now >= self._paused_until:
+        if self._is_open_for_business() and now >= self.paused_until:
             while self._room(now) > 0 and self._has_token(now) and (letter := self._next(now)) is not None:
                 if self._has_expired(letter):
                     self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
@@ -228,8 +229,9 @@ class Courier:
             self._trip(outcome, now)
 
     def _hold_back(self, outcome: Outcome, now: float) -> None:
-        if outcome.pause_s is not None:
-            self._paused_until = max(self._paused_until, now + outcome.pause_s)
+        if outcome.pause_s is not None and now + outcome.pause_s > self.paused_until:
+            self.paused_until = now + outcome.pause_s
+            self.on_change(self)
         if outcome.disable:
             self.disabled = outcome.reason
             self.on_change(self)
@@ -286,8 +288,8 @@ class Courier:
         now = self._clock.monotonic()
         if not self._is_open_for_business():
             return None
-        if self._paused_until > now:
-            return self._paused_until
+        if self.paused_until > now:
+            return self.paused_until
         if self._room(now) <= 0:
             return pacing.room_at(self.breaker, concurrency=self._pace.concurrency, now=now)
         if self._bucket is not None and self._pace.rate is not None and not self._has_token(now):

@@ -60,6 +60,26 @@ def test_an_open_breaker_is_open_after_a_restart_too(tmp_path: Path, broker: Mos
             until(lambda: len(receiver.received) > tried, "a person to be obeyed")
 
 
+def test_what_a_receiver_asked_for_is_kept_to_after_a_restart_too(tmp_path: Path, broker: Mosquitto) -> None:
+    status = [429]
+    with Receiver(lambda *_: Reply(status[0], {"Retry-After": "3600"})) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, QUICK)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: bridge.json("history"), "an attempt")
+            bridge.stop()
+            status[0] = 200
+            bridge.start()
+            sensor.publish("zigbee2mqtt/cellar/motion", "x")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 2, "it to wait")
+            assert len(receiver.received) == 1
+            bridge.command("resume", "hall")
+            until(lambda: counted(bridge, "hall", "delivered") == 2, "a person to be obeyed")
+            bridge.stop()
+            bridge.start()
+            sensor.publish("zigbee2mqtt/attic/motion", "x")
+            until(lambda: counted(bridge, "hall", "delivered") == 3, "it to be over for good")
+
+
 # --- rate ---
 
 

@@ -719,7 +719,22 @@ async def test_resuming_ends_a_pause_that_the_receiver_asked_for(house: House) -
     receiver.says(200)
     courier.resume()
     await house.passes(10)
-    assert house.ended("delivered") == 4
+    assert house.ended("delivered") == 5, "the one that was told to wait as well"
+
+
+@lived
+async def test_a_pause_that_a_receiver_asks_for_and_its_end_by_a_person_are_told(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.says(429, retry_after="3600")
+    house.put()
+    await house.passes(1)
+    assert house.changes == [("crm", False, False, False)]
+    assert courier.paused_until == pytest.approx(house.clock.monotonic() + 3_599, abs=0.1)
+    courier.resume()
+    assert len(house.changes) == 2
+    assert courier.paused_until == 0.0
+    courier.resume()
+    assert len(house.changes) == 2
 
 
 @lived
