@@ -103,6 +103,7 @@ class Bridge:
         self._listeners = Listeners(self._requests, self._watched(reload), control)
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
+        self._destinations.on_change = self._teller.wake
         self._broker.on_change = self._broker_changed
         self._broker.on_subscribed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
@@ -185,6 +186,11 @@ class Bridge:
         self._teller.wake()
         self._heartbeat.wake()
         return ending
+
+    def look(self) -> None:
+        """Let those look who tell how everything does: which config runs has changed, or that it is refused."""
+        self._teller.wake()
+        self._heartbeat.wake()
 
     def not_ready(self) -> str | None:
         """Return why the bridge is not ready, or None if it is."""

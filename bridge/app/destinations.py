@@ -44,7 +44,9 @@ class Destinations:
         self._outbox, self._outlet, self._replies, self._clock, self._routes = outbox, outlet, replies, clock, routes
         self._settings: dict[str, Destination] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._shown: dict[str, str] = {}
         self._ready = True
+        self.on_change: Callable[[], None] = lambda: None  # the state of a destination is another
         self.couriers: dict[str, Courier] = {}
 
     def open(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> None:
@@ -97,6 +99,7 @@ class Destinations:
         courier.follow = self._replies.follow
         courier.allow(ready=self._ready)
         self._restore(courier, destination, Hold.read(noted))
+        self._shown[name] = state_of(courier)
         courier.on_change = self._keep
         return courier
 
@@ -163,7 +166,7 @@ class Destinations:
             courier.paused_until = self._clock.monotonic() + min(max(hold.paused_until - self._clock.wall(), 0.0), MAX_PAUSE_S)
 
     def _keep(self, courier: Courier) -> None:
-        """Keep over restarts what holds a destination back, and say what a person has to know."""
+        """Keep over restarts what holds a destination back, and tell where that shows."""
         name, until, now = courier.destination, courier.breaker.open_until, self._clock.monotonic()
         hold = Hold(
             url=_place(self._settings[name]) if name in self._settings else "",
@@ -174,8 +177,9 @@ class Destinations:
             paused_until=self._clock.wall() + courier.paused_until - now if courier.paused_until > now else None,
         )
         self._outbox.note(note_of(name), hold.written())
-        if courier.disabled is not None:
-            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", name, courier.disabled, name)
+        if self._shown[name] != (state := state_of(courier)):
+            self._shown[name] = state
+            self.on_change()
 
 
 def state_of(courier: Courier) -> str:

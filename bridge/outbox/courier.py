@@ -122,13 +122,16 @@ class Courier:
         if was_held or was_paused:
             for window in self._windows.values():
                 window.wake_all()
+            logger.info("resumed destination=%s", self.destination)
             self.on_change(self)
         self._wake.set()
 
     def halt(self) -> None:
         """Send nothing until `resume`; what comes waits."""
-        self.halted = True
-        self.on_change(self)
+        if not self.halted:
+            self.halted = True
+            logger.info("paused destination=%s; its events wait until `mqtthook resume %s`", self.destination, self.destination)
+            self.on_change(self)
 
     def _is_open_for_business(self) -> bool:
         return self._ready and self.disabled is None and not self.halted
@@ -232,8 +235,9 @@ class Courier:
         if outcome.pause_s is not None and now + outcome.pause_s > self.paused_until:
             self.paused_until = now + outcome.pause_s
             self.on_change(self)
-        if outcome.disable:
+        if outcome.disable and self.disabled is None:
             self.disabled = outcome.reason
+            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", self.destination, self.disabled, self.destination)
             self.on_change(self)
 
     def _trip(self, outcome: Outcome, now: float) -> None:
