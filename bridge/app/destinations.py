@@ -154,10 +154,11 @@ class Destinations:
     # --- what holds one back ---
 
     def _restore(self, courier: Courier, destination: Destination, hold: Hold) -> None:
-        """Let a destination be held back as it was when the last run ended; another URL is another destination."""
+        """Let a destination be held back as it was when the last run ended. Another URL is another destination, but for a person's word."""
+        courier.halted = hold.halted
         if hold.url != _place(destination):
             return
-        courier.disabled, courier.halted = hold.disabled, hold.halted
+        courier.disabled = hold.disabled
         if hold.open_until is not None:
             left_s = min(max(hold.open_until - self._clock.wall(), 0.0), destination.breaker.pause)
             courier.breaker = Breaker(failures=hold.failures, open_until=self._clock.monotonic() + left_s)

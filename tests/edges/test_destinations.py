@@ -124,3 +124,15 @@ def test_what_an_earlier_run_noted_is_told_of_when_it_is_over(tmp_path: Path) ->
 
     for life in (first, second):
         live(tmp_path, crm("http://127.0.0.1:9/"), life)
+
+
+def test_a_person_s_pause_outlasts_a_restart_with_another_url_and_nothing_else_does(tmp_path: Path) -> None:
+    async def first(house: House) -> None:
+        house.crm.disabled = "status 410"
+        house.crm.halt()
+
+    async def second(house: House) -> None:
+        assert (house.crm.halted, house.crm.disabled) == (True, None)
+
+    live(tmp_path, crm("http://127.0.0.1:9/old"), first)
+    live(tmp_path, crm("http://127.0.0.1:9/new"), second)
