@@ -220,6 +220,16 @@ class TopicText(Text):
 class HeaderText(Text):
     """A header's value: no control character can enter it."""
 
+    @property
+    def problem(self) -> str | None:
+        """Return why it could never be sent, whatever is said; None where it may be, as one with a template may."""
+        try:
+            if self._compiled is None:
+                self.render({})
+        except RenderError as exc:
+            return str(exc)
+        return None
+
     def render(self, names: Names) -> str:
         text = super().render(names)
         if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):

@@ -58,11 +58,13 @@ class Destination(Access):
     def _own_headers(cls, headers: dict[str, HeaderText]) -> dict[str, HeaderText]:
         if len({name.lower() for name in headers}) < len(headers):
             raise ValueError("two of them have the same name: upper and lower case make no difference")
-        for name in headers:
+        for name, value in headers.items():
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is not a header's name")
             if name.lower() in OWN_HEADERS:
                 raise ValueError(f"the header {name!r} is written by the bridge itself")
+            if problem := value.problem:
+                raise ValueError(f"{name}: {problem}")
         return headers
 
     @property
