@@ -22,7 +22,7 @@ MAX_EXPONENT = 64  # factor ** 64 is past any `max`; keeps a float from overflow
 
 _ABOUT_THE_EVENT = frozenset({400, 413, 414, 415, 422})
 _ABOUT_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 408, 425, 429})
-_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 AWAY_S = 1.0  # before a command that surely was not sent is tried again; usually the broker's return is what it waits for
 
