@@ -15,6 +15,7 @@ from bridge.edges.http_settings import HttpSettings
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.errors import ConfigError
 from bridge.log import LogSettings
+from bridge.model import Lane
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
@@ -224,6 +225,10 @@ class Settings(Slice):
         return next((f"{field}: {problem}" for field, source in sources.items() if source is not None and (problem := unknown_names(source.names, known))), None)
 
     def _name_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for path in self._senders():
+            if path[1] == Lane.MQTT:
+                inline = "with a url of its own " if path[0] == "outbound" else ""
+                yield path, f"{inline}it can't be called mqtt: commands wait for the broker under that name; rename it"
         for name, rule in self.outbound.items():
             if not rule.to and name in self.destination:
                 yield ("outbound", name), f"it has a url of its own, and there is a [destination.{name}] too: rename one of them, their events wait under that name"
