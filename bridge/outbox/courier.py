@@ -279,6 +279,8 @@ class Courier:
                     "retry %s=%s mapping=%s destination=%s attempt=%d next_s=%.1f failures=%d reason=%r", *what, outcome.delay_s, self.failures, outcome.reason
                 )
             return
+        if not outcome.alive and not outcome.elsewhere:
+            self.failures += 1
         logger.warning("%s %s=%s mapping=%s destination=%s attempt=%d reason=%r", outcome.verdict, *what, outcome.reason)
 
     def _has_expired(self, letter: Letter) -> bool:

@@ -1172,6 +1172,22 @@ def test_a_failure_that_goes_on_is_told_when_it_begins_and_at_each_power_of_two_
     assert len(told) == 8 + 2 + 2, "and the delivery"
 
 
+@pytest.mark.parametrize(("status", "failures"), [(503, 3), (404, 3), (None, 3), (400, 0), (410, 0)])
+@lived
+async def test_an_attempt_that_uses_up_the_schedule_counts_as_a_failure_if_the_endpoint_is_to_blame(house: House, status: int | None, failures: int) -> None:
+    courier, receiver = house.opens(is_breaking=False, concurrency=1, retry={"schedule": []})
+    receiver.says(status)
+    house.put(3)
+    await house.passes(1)
+    assert house.ended("dead") == len(receiver.requests) == (1 if status == 410 else 3)
+    assert courier.failures == failures
+    receiver.says(200)
+    courier.resume()
+    house.put()
+    await house.passes(1)
+    assert courier.failures == 0
+
+
 @lived
 async def test_attempts_are_on_disk_some_minutes_later_though_nothing_else_happens(house: House) -> None:
     """A power cut in a quiet night would take them along otherwise, though the ledger counts them."""
