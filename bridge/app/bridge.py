@@ -17,7 +17,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.clock import HouseClock
-from bridge.app.destinations import Destinations, state_of
+from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
 from bridge.app.listeners import Listeners
@@ -325,6 +325,7 @@ class Bridge:
                 waiting=waiting.get(name, 0),
                 failures=couriers[name].failures if name in couriers else 0,
                 state=state_of(couriers[name]) if name in couriers else "not in the config any more",
+                reason=reason_of(couriers[name]) if name in couriers else None,
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
                 delivered_at=couriers[name].delivered_at if name in couriers else None,
             )

@@ -162,7 +162,7 @@ class Destinations:
         if hold.open_until is not None:
             left_s = min(max(hold.open_until - self._clock.wall(), 0.0), destination.breaker.pause)
             courier.breaker = Breaker(failures=hold.failures, open_until=self._clock.monotonic() + left_s)
-            courier.failures = hold.failures
+            courier.failures, courier.broken = hold.failures, hold.reason
         if hold.paused_until is not None:
             courier.paused_until = self._clock.monotonic() + min(max(hold.paused_until - self._clock.wall(), 0.0), MAX_PAUSE_S)
 
@@ -175,6 +175,7 @@ class Destinations:
             halted=courier.halted,
             open_until=None if until is None else self._clock.wall() + until - now,
             failures=courier.breaker.failures,
+            reason=courier.broken,
             paused_until=self._clock.wall() + courier.paused_until - now if courier.paused_until > now else None,
         )
         self._outbox.note(note_of(name), hold.written())
@@ -187,6 +188,11 @@ def state_of(courier: Courier) -> str:
     """Return what holds a destination back, in a word or two, or how it does."""
     states = {"disabled": courier.disabled is not None, "paused": courier.halted, "breaker open": courier.breaker.is_open, "failing": courier.failures > 0}
     return next((state for state, holds in states.items() if holds), "ok")
+
+
+def reason_of(courier: Courier) -> str | None:
+    """Return why a destination is held back, in the receiver's or the network's terms; None where it isn't, or where a person did it."""
+    return {"disabled": courier.disabled, "breaker open": courier.broken}.get(state_of(courier))
 
 
 def _is_same(one: Destination, other: Destination) -> bool:

@@ -68,6 +68,7 @@ class Courier:
         self.failures = 0
         self.delivered_at: float | None = None
         self.disabled: str | None = None
+        self.broken: str | None = None  # what its breaker opened for
         self.halted = False  # by a person
         self.on_change: Callable[[Courier], None] = lambda _: None  # what holds it back is another, or nothing
         self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
@@ -118,7 +119,8 @@ class Courier:
         was_held = self.disabled is not None or self.halted or self.breaker.is_open
         was_paused = self.paused_until > self._clock.monotonic()
         self.disabled, self.halted, self.paused_until = None, False, 0.0
-        self.breaker = Breaker(back_at=self._clock.monotonic()) if was_held else self.breaker
+        if was_held:
+            self.breaker, self.broken = Breaker(back_at=self._clock.monotonic()), None
         if was_held or was_paused:
             for window in self._windows.values():
                 window.wake_all()
@@ -251,11 +253,13 @@ class Courier:
             self.breaker = pacing.failed(before, rule, now=now, u=self._clock.chance(), span_s=self._pace.span_s)
         if before.is_open and not self.breaker.is_open:
             logger.info("breaker closed destination=%s; all of it is sent to again within %.0f s", self.destination, pacing.RAMP_S)
+            self.broken = None
             for window in self._windows.values():
                 window.wake_all()
             self.on_change(self)
         if not before.is_open and self.breaker.is_open:
             logger.warning("breaker open destination=%s failures=%d pause_s=%.0f reason=%r", self.destination, self.breaker.failures, rule.pause, outcome.reason)
+            self.broken = outcome.reason
             self.on_change(self)
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:

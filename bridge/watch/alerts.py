@@ -87,7 +87,7 @@ def troubles(figures: Figures, *, now: float) -> dict[tuple[str, str], str]:
 
 def destination_status(destination: DestinationFigures) -> dict[str, Any]:
     """Return what the status topic of a destination says: its state, and why where there is a reason."""
-    return {"state": destination.state, **({"reason": destination.disabled} if destination.disabled else {})}
+    return {"state": destination.state, **({"reason": why} if (why := destination.reason or destination.disabled) else {})}
 
 
 def queue_status(figures: Figures, *, now: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.app.destinations import Destinations, state_of
+from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.edges.outlet import Outlet
 from bridge.model import Lane, Letter
 from bridge.outbox.courier import Clock, Courier
@@ -136,3 +136,22 @@ def test_a_person_s_pause_outlasts_a_restart_with_another_url_and_nothing_else_d
 
     live(tmp_path, crm("http://127.0.0.1:9/old"), first)
     live(tmp_path, crm("http://127.0.0.1:9/new"), second)
+
+
+def test_a_breaker_that_opens_is_told_at_once_with_what_it_opened_for_also_by_the_next_run(tmp_path: Path) -> None:
+    settings = crm("http://127.0.0.1:9/", breaker={"failures": 1, "pause": "1h"})
+
+    async def first(house: House) -> None:
+        house.put()
+        await house.until(lambda: house.told, "it to be told")
+        assert house.told == ["breaker open"]
+        assert str(reason_of(house.crm)).startswith("connect: ")
+
+    async def second(house: House) -> None:
+        assert state_of(house.crm) == "breaker open"
+        assert str(reason_of(house.crm)).startswith("connect: ")
+        house.crm.resume()
+        assert reason_of(house.crm) is None
+
+    live(tmp_path, settings, first)
+    live(tmp_path, settings, second)

@@ -237,7 +237,7 @@ def test_problems_are_told_to_the_status_topics_and_to_another_destination(tmp_p
             until(lambda: told.accepted, "the alert")
             alert = json.loads(told.accepted[0].body)
             assert (alert["type"], alert["data"]["kind"], alert["data"]["subject"]) == ("mqtthook.alert", "breaker open", "hall")
-            until(lambda: b'{"state": "breaker open"}' in ear.payloads("mqtthook/status/destination/hall"), "the status topic")
+            until(lambda: b'{"state": "breaker open", "reason": "status 503"}' in ear.payloads("mqtthook/status/destination/hall"), "the status topic")
             down[0] = False
             until(lambda: len(told.accepted) == 2, "the end of it")
             assert json.loads(told.accepted[1].body)["data"]["over"] is True

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import replace
 
-from bridge.watch.alerts import AGAIN_S, Told, alerts
+from bridge.watch.alerts import AGAIN_S, Told, alerts, destination_status
 from bridge.watch.figures import DestinationFigures, Figures
 from tests.rig.figures import FIGURES
 
@@ -44,3 +44,9 @@ def test_one_that_flaps_for_an_hour_is_told_every_five_minutes_at_most() -> None
     assert [over for _, over in found] == [False, True] * (len(found) // 2), "and each end after its beginning"
     begins = [at for at, over in found if not over]
     assert all(later - sooner >= AGAIN_S for sooner, later in itertools.pairwise(begins))
+
+
+def test_the_status_topic_of_a_destination_says_why_where_there_is_a_reason() -> None:
+    assert destination_status(crm("ok").destinations["crm"]) == {"state": "ok"}
+    found = replace(crm("breaker open").destinations["crm"], reason="status 503")
+    assert destination_status(found) == {"state": "breaker open", "reason": "status 503"}
