@@ -17,7 +17,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.clock import HouseClock
-from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
 from bridge.app.listeners import Listeners
@@ -28,11 +28,12 @@ from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError
-from bridge.model import Event, Lane, Letter, Message, State
+from bridge.model import Lane, Message, State
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
+from bridge.outbox.holds import note_of
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
@@ -40,7 +41,7 @@ from bridge.outbox.selection import PART, Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
-from bridge.rules.events import event_for, readdressed
+from bridge.rules.forwarding import forwarding
 from bridge.rules.home_assistant import Device
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
@@ -104,12 +105,13 @@ class Bridge:
             former=self._subscribed_before,
             replayed=self._replayed_before,
         )
-        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
+        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, routes=lambda: self._routes)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
         self._listeners = Listeners(self._requests, self._watched(reload), control)
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
+        self._destinations.on_change = self._teller.wake
         self._broker.on_change = self._broker_changed
         self._broker.subscriptions.on_confirmed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
@@ -193,6 +195,11 @@ class Bridge:
         self._heartbeat.wake()
         return ending
 
+    def look(self) -> None:
+        """Let those look who tell how everything does: which config runs has changed, or that it is refused."""
+        self._teller.wake()
+        self._heartbeat.wake()
+
     def not_ready(self) -> str | None:
         """Return why the bridge is not ready, or None if it is."""
         if not self._broker.connected:
@@ -256,7 +263,7 @@ class Bridge:
         destination = self._settings.destinations().get(to)
         if destination is None:
             raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._destinations.couriers) or 'none'}")
-        return await self.outbox.handling.move(wanted, to, lambda event: readdressed(event, destination))
+        return await self.outbox.handling.move(wanted, to, forwarding(destination, self._routes))
 
     def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
         couriers = [courier for name, courier in self._destinations.couriers.items() if destination in (None, name)]
@@ -278,16 +285,6 @@ class Bridge:
             reload=reload,
             tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
-
-    def _event_of(self, letter: Letter) -> Event:
-        """Return a letter's event; one that could not be rendered when it came is rendered now."""
-        if isinstance(letter.content, Event):
-            return letter.content
-        assert isinstance(letter.content, Message)
-        route = self._routes.named(letter.mapping)
-        if route is None:
-            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
 
     # --- what happens ---
 
@@ -344,6 +341,7 @@ class Bridge:
                 waiting=waiting.get(name, 0),
                 failures=couriers[name].failures if name in couriers else 0,
                 state=state_of(couriers[name]) if name in couriers else "not in the config any more",
+                reason=reason_of(couriers[name]) if name in couriers else None,
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
                 delivered_at=couriers[name].delivered_at if name in couriers else None,
             )

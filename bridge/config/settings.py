@@ -15,6 +15,7 @@ from bridge.edges.http_settings import HttpSettings
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.errors import ConfigError
 from bridge.log import LogSettings
+from bridge.model import Lane
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
@@ -234,6 +235,14 @@ class Settings(Slice):
             for name in tables:
                 if not _NAME.fullmatch(name):
                     yield (kind, name), f"{name!r} is not a name: letters, digits, '-' and '_', at most 64"
+        for path in self._senders():
+            if path[1] == Lane.MQTT:
+                inline = "with a url of its own " if path[0] == "outbound" else ""
+                yield path, f"{inline}it can't be called mqtt: commands wait for the broker under that name; rename it"
+        yield from self._clashes()
+
+    def _clashes(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what has the name, or the path, of something else."""
         for name, rule in self.outbound.items():
             if not rule.to and name in self.destination:
                 yield ("outbound", name), f"it has a url of its own, and there is a [destination.{name}] too: rename one of them, their events wait under that name"

@@ -234,10 +234,16 @@ class Outbox:
             case Verdict.RETRY if self._newest.is_outdated(letter):
                 self._end(letter, Result.COALESCED)
             case Verdict.RETRY:
-                due_at = self._wall() + outcome.delay_s
-                self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+                self._try_again(letter, outcome)
         if letter.lane is Lane.MQTT and letter.begun_at is not None:
             self._journal.answer((letter.mapping, letter.id), answer_for(letter.id, outcome))
+
+    def _try_again(self, letter: Letter, outcome: Outcome) -> None:
+        if outcome.spends:
+            due_at = self._wall() + outcome.delay_s
+            self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+        elif outcome.reason != letter.reason:  # else the disk knows it: an outage of a night is no write each half minute
+            self._journal.update(replace(letter, reason=outcome.reason))
 
     def _end(self, letter: Letter, result: Result) -> None:
         self._count_end(letter, result)

@@ -355,12 +355,12 @@ class Store:
                     revived[place] = revived.get(place, Sum()).plus(1, letter.count)
         return made, revived
 
-    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Event], Event]) -> Tally:
+    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Letter, Event], Event]) -> Tally:
         """Let waiting and dead events go to the destination *to* instead; return how many of those that wait came from where."""
         moved: Tally = {}
         with self._transaction() as db:
             for letter in (letter for seq in sorted(numbers) for letter in self._letters("seq = ? AND lane = 'webhook' AND state != 'held'", seq)):
-                content = readdress(letter.content) if isinstance(letter.content, Event) else letter.content
+                content = readdress(letter, letter.content) if isinstance(letter.content, Event) else letter.content
                 db.execute("DELETE FROM letter WHERE seq = ?", (letter.seq,))
                 db.execute(_PUT, row_of(replace(letter, destination=to, content=content, attempts=0, due_at=None)))
                 place = (letter.lane, letter.destination, letter.mapping)

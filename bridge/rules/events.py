@@ -178,19 +178,18 @@ def captures_of(levels: Sequence[str], rule: Outbound) -> dict[str, str]:
 
 def plain_event(destination: Destination, content_type: str, body: bytes) -> Event:
     """Return an event of our own making, for a destination whose templates need no message; raise RenderError otherwise."""
-    return _request(destination, {}, content_type, body)
+    return request_of(destination, {}, content_type, body)
 
 
-def readdressed(event: Event, destination: Destination) -> Event:
-    """Return an event for another destination: its address, method and headers, and the body as it is; raise RenderError.
-
-    What a template of that destination would need of the message isn't known any more.
-    """
+def request_of(destination: Destination, names: Names, content_type: str, body: bytes) -> Event:
+    """Return the request to a destination that says *body*; raise RenderError where its templates need a name that *names* don't give."""
+    headers: Headers = tuple((name, value.render(names)) for name, value in destination.headers.items())
     if destination.apprise is not None:
-        return notice((), event.body)
-    own = tuple((name, value) for name, value in event.headers if name.lower() in ("content-type", HOP))
-    new = _request(destination, {}, dict(own).get("Content-Type", "application/json"), event.body)
-    return replace(event, method=new.method, url=new.url, headers=(*new.headers, *(pair for pair in own if pair[0] == HOP)))
+        return notice(headers, body)
+    assert destination.url is not None, "checked when the settings were read"
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers = (("Content-Type", content_type), *headers)
+    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body)
 
 
 def letter_of(fate: Fate, *, created_at: float, origin: str | None) -> Letter:
@@ -300,16 +299,6 @@ def _event(found: Weighed, destination: Destination, id: str) -> Event:
     rule, names, message = found.route.rule, found.names, found.message
     captures = captures_of(names["levels"], rule)
     occasion = Occasion(message=message, mapping=found.route.mapping, captures=captures, id=id, wall=found.wall, silent_for=found.silent_for)
-    event = _request(destination, names, *body_of(rule.shape, occasion, names))
+    event = request_of(destination, names, *body_of(rule.shape, occasion, names))
     hop = () if destination.apprise is not None else ((HOP, onward(message.properties.get(HOP), found.route.mapping)),)
     return replace(event, headers=(*event.headers, *hop), topic=message.topic if rule.reply is not None else "")
-
-
-def _request(destination: Destination, names: Names, content_type: str, body: bytes) -> Event:
-    headers: Headers = tuple((name, value.render(names)) for name, value in destination.headers.items())
-    if destination.apprise is not None:
-        return notice(headers, body)
-    assert destination.url is not None, "checked when the settings were read"
-    if not any(name.lower() == "content-type" for name, _ in headers):
-        headers = (("Content-Type", content_type), *headers)
-    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body)

@@ -11,13 +11,14 @@ from bridge.model import Result
 class DestinationFigures:
     """How one destination does. `failures` are the attempts that failed since the last success, `state` a word or two.
 
-    `delivered_at` is when it took something last, None if it has not since the start.
+    `reason` is why nothing is sent, None where it is or where a person paused it. `delivered_at` is when it took something last, None if it has not since the start.
     """
 
     waiting: int
     failures: int
     state: str
     disabled: str | None
+    reason: str | None = None
     delivered_at: float | None = None
 
 

@@ -150,6 +150,60 @@ def test_a_disabled_destination_is_resumed_by_a_reload_that_changes_it_and_by_no
             until(lambda: payloads(receiver) == [2], "the next event")
 
 
+def inline(url: str) -> str:
+    return f'\n[outbound.hall]\ntopic = "hall/+"\nurl = "{url}"\nsign = "none"\n'
+
+
+def named(url: str) -> str:
+    return f'\n[destination.crm]\nurl = "{url}"\nsign = "none"\n[outbound.hall]\ntopic = "hall/+"\nto = "crm"\n'
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+@pytest.mark.parametrize("written", [inline, named])
+def test_what_waits_for_a_receiver_that_has_moved_goes_to_where_it_is_now(tmp_path: Path, broker: Mosquitto, written: Callable[[str], str], how: str) -> None:
+    name = "crm" if written is named else "hall"
+    with Receiver(lambda path, headers, body: Reply(410)) as gone, Receiver() as here, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, written(gone.url + "/x"))
+        with made.bridge as bridge:
+            house.publish("hall/a", "1")
+            until(lambda: bridge.metrics()[f'mqtthook_destination_disabled{{destination="{name}"}}'] == 1, "it to be disabled")
+            house.publish("hall/b", "2")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 1, "one to wait")
+            if how == "restart":
+                bridge.stop()
+            made.write(written(here.url + "/{{ topic }}"))
+            if how == "restart":
+                bridge.start()
+            else:
+                bridge.command("reload")
+            until(lambda: payloads(here) == [2], "what waited")
+            house.publish("hall/c", "3")
+            until(lambda: payloads(here) == [2, 3], "what came after")
+            bridge.command("queue", "retry", "--dead")
+            until(lambda: payloads(here) == [2, 3, 1], "what was dead")
+            assert [received.path for received in here.accepted] == ["/hall%2Fb", "/hall%2Fc", "/hall%2Fa"]
+            assert len(gone.received) == 1
+            assert bridge.metrics()[f'mqtthook_destination_disabled{{destination="{name}"}}'] == 0
+
+
+def test_what_does_not_tell_what_the_new_url_needs_keeps_its_own_and_disables_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(lambda path, headers, body: Reply(410)) as gone, Receiver() as here, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, inline(gone.url))
+        with made.bridge as bridge:
+            house.publish("hall/a", "1")
+            until(lambda: bridge.metrics()['mqtthook_destination_disabled{destination="hall"}'] == 1, "it to be disabled")
+            house.publish("hall/b", "2")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 1, "one to wait")
+            made.write(inline(here.url + "/{{ payload }}"))
+            bridge.command("reload")
+            assert "waiting events may keep the url they were made with, as the new one needs 'payload'" in bridge.log
+            until(lambda: len(gone.received) == 2 and bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 0, "what waited to go where it was to go")
+            house.publish("hall/c", "3")
+            until(lambda: payloads(here) == [3], "what came after")
+            assert "queue move" in bridge.log
+            assert "levels is missing" not in bridge.log
+
+
 def test_what_is_connected_or_open_starts_anew_and_the_last_one_where_the_new_one_can_not(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as house:
         made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + hook("lamp", "lamp/set"))

@@ -149,6 +149,8 @@ MISTAKES = [  # the text, the whole sentence
     ('version = 1\n[destination."the door"]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: destination.the door: 'the door' is not a name: letters, digits, '-' and '_', at most 64"),
     ('version = 1\n[destination.door]\nsign = "none"\n', "config.toml:2: destination.door.url is missing: where the events go"),
     (DOOR + '[destination.door]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: outbound.door: it has a url of its own, and there is a [destination.door] too: rename one of them, their events wait under that name"),
+    (DOOR.replace("outbound.door", "outbound.mqtt"), "config.toml:2: outbound.mqtt: with a url of its own it can't be called mqtt: commands wait for the broker under that name; rename it"),
+    ('version = 1\n[destination.mqtt]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: destination.mqtt: it can't be called mqtt: commands wait for the broker under that name; rename it"),
     (DOOR + HOOK.removeprefix("version = 1\n").replace("light", "door", 1), "config.toml:2: outbound.door: there is an [inbound.door] too: rename one of them, they are counted under that name"),
     (HOOK + '[inbound.lamp]\nverify = "none"\ntopic = "a"\npath = "/hooks/light"\n', "config.toml:8: inbound.lamp.path: inbound.light listens at the same path"),
     ('version = 1\n[mqtt]\nurl = "http://localhost"\n', 'config.toml:3: mqtt.url: \'http://localhost\': expected mqtt://, mqtts://, ws://, wss:// or unix://, as in "mqtt://localhost:1883"'),

@@ -66,6 +66,8 @@ UNFIT = [  # keys, words
     ({"headers": {"X A": "x"}}, "'X A' is not a header's name"),
     ({"headers": {"Ä": "x"}}, "'Ä' is not a header's name"),
     ({"headers": {"": "x"}}, "'' is not a header's name"),
+    ({"headers": {"X-A": "a\nb"}}, "the header value 'a\\nb' holds a control character"),
+    ({"headers": {"X-A": "a\x7f"}}, "the header value 'a\\x7f' holds a control character"),
     ({"headers": {"Webhook-Id": "x"}}, "the header 'Webhook-Id' is written by the bridge itself"),
     ({"headers": {"HOST": "x"}}, "the header 'HOST' is written by the bridge itself"),
     ({"method": "post"}, "'post' is not a method: expected one in capitals, such as POST or PUT"),
