@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.common import CONFIG_EXIT, complain, title
+from bridge.cli.common import CONFIG_EXIT, complain, service_config_option, title
 from bridge.cli.secret import SECRET_BYTES
 from bridge.config import first
 from bridge.config.first import Answers
@@ -26,6 +26,7 @@ _root = click.option("--root", "root", metavar="DIR", type=click.Path(exists=Tru
 @click.option("--socket", is_flag=True, help="Let systemd hold the hooks' socket: callers then wait while the service restarts.")
 @_dry_run
 @_root
+@service_config_option
 def command(no_start: bool, socket: bool, dry_run: bool, root: Path | None) -> None:  # noqa: FBT001 - click passes them by name
     """Make this mqtthook a service that systemd starts at boot, and start it.
 
@@ -67,6 +68,7 @@ def command(no_start: bool, socket: bool, dry_run: bool, root: Path | None) -> N
 @click.option("--purge", is_flag=True, help=f"Remove config, secrets, outbox and user too: {CONFIG.parent}, {STATE}.")
 @_dry_run
 @_root
+@service_config_option
 def uninstall(purge: bool, dry_run: bool, root: Path | None) -> None:  # noqa: FBT001 - click passes them by name
     """Stop the service and take it away; config and outbox stay.
 
