@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.admin.queries import past, selection
+from bridge.admin.settings import AdminSettings
 from bridge.errors import BridgeError, ConfigError, StoreFull
 from bridge.model import Letter
 from bridge.outbox.history import Attempt
@@ -78,9 +79,14 @@ Route = Callable[[Request], Awaitable[Response]]
 class PublicSide:
     """`/healthz`, `/readyz` and `/metrics`, behind the token if there is one."""
 
-    def __init__(self, watched: Watched, *, token: str | None) -> None:
-        self._watched, self._token = watched, token
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._token: str | None = None
         self._routes: Mapping[str, Route] = {"/healthz": self._health, "/readyz": self._readiness, "/metrics": self._metrics}
+
+    def adopt(self, settings: AdminSettings) -> None:
+        """Ask for another token from now on, or for none."""
+        self._token = settings.token.get_secret_value() if settings.token else None
 
     async def answer(self, method: str, request: Request) -> Response:
         """Return the answer to a request."""

@@ -106,6 +106,10 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
+    def limit(self, max_size: int) -> None:
+        """Let the file grow up to *max_size* bytes; one that is larger stays as large as it is."""
+        _limit(self._db, max_size)
+
     def write(self, changes: Changes) -> None:
         """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken."""
         with self._transaction() as db:
@@ -403,11 +407,15 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
-        db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
+        _limit(db, max_size)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _limit(db: sqlite3.Connection, max_size: int) -> None:
+    db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:

@@ -679,6 +679,38 @@ def test_the_admin_side_needs_no_token_where_nobody_else_reaches_it(written: Wri
     assert load(written(f'version = 1\n[admin]\nlisten = "{listen}"\n'), {}).settings.admin.token is None
 
 
+ONE_PORT = "hooks and the admin side can't have one port: http.listen is {}, admin.listen {}; give one of them another"
+
+
+@pytest.mark.parametrize(
+    ("http", "admin", "is_error"),
+    [
+        ("127.0.0.1:8082", "127.0.0.1:8082", True),
+        ("127.0.0.1:8082", "127.0.0.1:8081", False),
+        ("127.0.0.1:8082", "127.0.0.2:8082", False),
+        ("0.0.0.0:8082", "127.0.0.1:8082", True),
+        ("0.0.0.0:8082", "[::1]:8082", False),
+        ("[::]:8082", "127.0.0.1:8082", True),
+        ("LOCALHOST:8082", "localhost:8082", True),
+        ("unix:/run/mqtthook/hooks.sock", "127.0.0.1:8082", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_listeners_on_one_port_are_an_error_before_one_of_them_fails(written: Write, http: str, admin: str, *, is_error: bool) -> None:
+    path = written(f'version = 1\n[http]\nlisten = "{http}"\n[admin]\nlisten = "{admin}"\n')
+    if is_error:
+        assert problems(path) == [f"config.toml:3: http.listen: {ONE_PORT.format(http, admin)}"]
+    else:
+        assert load(path, {}).settings.admin.listen == admin
+
+
+def test_the_port_that_hooks_have_by_default_is_free_for_the_admin_side_where_there_are_none(written: Write) -> None:
+    admin = 'version = 1\n[admin]\nlisten = "127.0.0.1:8080"\n'
+    assert load(written(admin), {}).settings.admin.listen == "127.0.0.1:8080"
+    hook = '[inbound.light]\nverify = "none"\ntopic = "light/set"\n'
+    assert problems(written(admin + hook)) == [f"config.toml:3: admin.listen: {ONE_PORT.format('127.0.0.1:8080', '127.0.0.1:8080')}"]
+
+
 # Lines
 
 LINES = """\
