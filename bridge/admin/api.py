@@ -4,12 +4,12 @@ The queue is reached only through the control socket, a file that this user alon
 neighbour can get at it. On the network side there is nothing that changes anything.
 """
 
-import hmac
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bridge.admin.guard import Guard
 from bridge.admin.queries import past, selection
 from bridge.admin.settings import AdminSettings
 from bridge.errors import BridgeError, ConfigError, StoreFull
@@ -77,16 +77,15 @@ Route = Callable[[Request], Awaitable[Response]]
 
 
 class PublicSide:
-    """`/healthz`, `/readyz` and `/metrics`, behind the token if there is one."""
+    """`/healthz`, `/readyz` and `/metrics`, behind the guard."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
-        self._token: str | None = None
+    def __init__(self, watched: Watched, *, monotonic: Callable[[], float]) -> None:
+        self._watched, self._guard = watched, Guard(monotonic)
         self._routes: Mapping[str, Route] = {"/healthz": self._health, "/readyz": self._readiness, "/metrics": self._metrics}
 
     def adopt(self, settings: AdminSettings) -> None:
-        """Ask for another token from now on, or for none."""
-        self._token = settings.token.get_secret_value() if settings.token else None
+        """Let in whom the settings of now let in."""
+        self._guard.adopt(settings)
 
     async def answer(self, method: str, request: Request) -> Response:
         """Return the answer to a request."""
@@ -95,15 +94,8 @@ class PublicSide:
             return problem(404, f"known here: {', '.join(self._routes)}")
         if method not in ("GET", "HEAD"):
             return problem(405, headers={"Allow": "GET, HEAD"})
-        if not self._knows(request):
-            return problem(401, headers={"WWW-Authenticate": "Bearer"})
-        return await route(request)
-
-    def _knows(self, request: Request) -> bool:
-        if self._token is None:
-            return True
-        given = " ".join(request.headers.get("authorization", ())).encode("utf-8", "replace")
-        return hmac.compare_digest(given, f"Bearer {self._token}".encode())
+        refusal = self._guard.refusal(request, is_health=request.path != "/metrics")
+        return await route(request) if refusal is None else refusal
 
     async def _health(self, _request: Request) -> Response:
         figures = await self._watched.figures()

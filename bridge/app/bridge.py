@@ -165,7 +165,8 @@ class Bridge:
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
-        await self.outbox.adopt(settings.store)
+        if settings.store != self._settings.store:
+            await self.outbox.adopt(settings.store)
         # From here to the end of the step nothing else runs.
         self._requests.hooks = hooks
         self._listeners.adopt(settings)

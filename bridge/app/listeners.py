@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from bridge.admin.api import ControlSide, PublicSide, Watched
 from bridge.config.settings import Settings
@@ -77,7 +78,7 @@ class Listeners:
 
     def __init__(self, requests: RequestIntake, watched: Watched, control: Path, sockets: Sockets) -> None:
         self._requests, self._control, self._sockets = requests, control, sockets
-        self._public, self._asked = PublicSide(watched), ControlSide(watched)
+        self._public, self._asked = PublicSide(watched, monotonic=monotonic), ControlSide(watched)
         self._inlets: dict[Place, Inlet] = {}
         self._leaving: list[Inlet] = []  # they answer who is there yet
 
