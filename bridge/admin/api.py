@@ -5,7 +5,7 @@ neighbour can get at it. On the network side there is nothing that changes anyth
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -198,11 +198,18 @@ class ControlSide:
         return json_response(200, (await self._watched.reload()).document())
 
     async def _tail(self, request: Request) -> Response:
-        asked = _asked(request)
+        asked, figures = _asked(request), await self._watched.figures()
+        _expect_known("mapping or hook", asked.get("mapping"), figures.mappings)
+        _expect_known("destination", asked.get("destination"), figures.destinations)
         return Response(status=200, body=b"", content_type="application/x-ndjson", stream=self._watched.tail(asked.get("mapping"), asked.get("destination")))
 
     async def _history(self, request: Request) -> Response:
         return json_response(200, [attempt.document() for attempt in await self._watched.queue.history(past(_asked(request)))])
+
+
+def _expect_known(what: str, name: str | None, known: Collection[str]) -> None:
+    if name is not None and name not in known:
+        raise BridgeError(f"there is no {what} {name!r}; known: {', '.join(known) or 'none'}")
 
 
 def _asked(request: Request) -> dict[str, Any]:
