@@ -284,6 +284,16 @@ def test_a_secret_that_is_unfit_or_isnt_there_is_said_without_being_shown(writte
     assert problems(written(text)) == [sentence]
 
 
+def test_a_relative_path_is_meant_from_where_the_program_is_started_and_an_error_says_where_that_is(written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = written(hook_with('"file:light.secret"'))
+    told = f"the file can't be read: No such file or directory; it was looked for from {tmp_path}/here, where this was started: write its whole path"
+    assert problems(path) == [f"config.toml:5: inbound.light.secret: 'file:light.secret': {told}"]
+    file(tmp_path / "here", "light.secret", "0123456789012345")
+    assert load(path, {}).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [
