@@ -168,8 +168,8 @@ class Bridge:
         if settings.store != self._settings.store:
             await self.outbox.adopt(settings.store)
         # From here to the end of the step nothing else runs.
-        self._requests.hooks = hooks
         self._listeners.adopt(settings)
+        self._requests.hooks = hooks
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
         self._destinations.start(tasks)

@@ -59,6 +59,11 @@ class Sockets:
         """Return what to listen on, for the caller to close."""
         return [held.dup() for held in self._held[side, address]]
 
+    def unwanted(self, settings: Settings) -> list[tuple[str, socket.socket]]:
+        """Return those that these settings don't want, with their sides."""
+        wanted = set(self.places(settings).items())
+        return [(place[0], one) for place, held in self._held.items() if place not in wanted for one in held]
+
     def release(self, settings: Settings) -> None:
         """Let go of those that these settings don't want."""
         self._keep(set(self.places(settings).items()))
@@ -93,18 +98,24 @@ class Listeners:
             raise
 
     def adopt(self, settings: Settings) -> None:
-        """Listen as the settings say, whose sockets are bound: where the address is the same on the same connections, else beside those of before until they end."""
-        self._public.adopt(settings.admin)
+        """Listen as the settings say, whose sockets are bound: where the address is the same on the same connections, else beside those of before until they end.
+
+        Raises ConfigError where a certificate can't be used; nothing has changed then.
+        """
         places = self._sockets.places(settings)
         gone = {place: inlet for place, inlet in self._inlets.items() if place not in (*places.items(), CONTROL)}
         if "http" in places:
             self._hooks(places["http"], settings.http)
+        self._public.adopt(settings.admin)
         if ("admin", places["admin"]) not in self._inlets:
             self._listen(("admin", places["admin"]), lambda sockets: Inlet(sockets, self._public.answer, max_body=None))
         for place, inlet in gone.items():
             inlet.retire()
             del self._inlets[place]
         self._leaving = [inlet for inlet in (*self._leaving, *gone.values()) if inlet.connections]
+        for side, listening in self._sockets.unwanted(settings):
+            if side in places:
+                self._inlets[side, places[side]].let_in(listening)  # who came to the old address while the parts started anew
         self._sockets.release(settings)
 
     async def close(self) -> None:

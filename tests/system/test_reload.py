@@ -260,7 +260,7 @@ def test_what_the_broker_is_told_starts_anew_and_no_hook_s_caller_is_refused(tmp
             for thread in threads:
                 thread.start()
             for n in range(3):
-                made.write(mappings, edit=edited(mqtt=f"keepalive = '7{n}s'"))
+                made.write(mappings, edit=edited(mqtt=f"keepalive = '7{n}s'", http=at(bridge.hooks_port, ("127.0.0.1", "0.0.0.0")[n % 2])))
                 assert bridge.json("reload")["anew"] == ["mqtt"]
                 assert bridge.json("status")["config"]["applied"] == n + 1, "it is told when it runs"
             done.set()

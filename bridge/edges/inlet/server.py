@@ -83,10 +83,14 @@ class Inlet:
             return
         self._closing = True
         for listening in self._listening:
-            while self._accept(listening):  # who knocked already is let in
-                pass
+            self.let_in(listening)
             self._loop.remove_reader(listening)
             listening.close()
+
+    def let_in(self, listening: socket.socket) -> None:
+        """Let in all who have knocked already, at a socket that will not be listened on any more."""
+        while self._accept(listening):
+            pass
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Take no more connections, answer what came or is sure to come, and close."""
@@ -140,7 +144,7 @@ class Inlet:
         self._loop.call_later(PAUSE_S, self._go_on, listening)
 
     def _go_on(self, listening: socket.socket) -> None:
-        if not self._closing:
+        if not self._closing and listening.fileno() >= 0:  # a socket that was only emptied is closed by now
             self._loop.add_reader(listening, self._accept, listening)
 
     def _let_in(self, accepted: socket.socket, peer: str) -> None:
