@@ -37,8 +37,7 @@ def copied(source: Path, to: Path, *, progress: Progress = lambda _: None) -> Ho
     """
     try:
         with closing(_reading(source)) as db:
-            if (version := _one(db, "PRAGMA user_version")) > SCHEMA_VERSION:
-                raise too_new(source, version)
+            _expect_known(db, source, to)
             return copy_of(db, to, progress=progress)
     except sqlite3.Error as exc:
         raise StoreBroken(f"the outbox {source} can't be read: {exc}") from exc
@@ -55,6 +54,15 @@ def copy_of(db: sqlite3.Connection, to: Path, *, progress: Progress = lambda _: 
         to.unlink()
         raise
     return holding
+
+
+def _expect_known(db: sqlite3.Connection, source: Path, to: Path) -> None:
+    try:
+        version = _one(db, "PRAGMA user_version")
+    except sqlite3.OperationalError as exc:
+        raise _of_the_disk(exc, to) from exc  # a full disk fails here already: what is read needs a file beside it
+    if version > SCHEMA_VERSION:
+        raise too_new(source, version)
 
 
 def _copy(db: sqlite3.Connection, to: Path, progress: Progress) -> None:
