@@ -20,7 +20,7 @@ from bridge.app.clock import HouseClock
 from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
-from bridge.app.listeners import Listeners
+from bridge.app.listeners import Listeners, Sockets
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
 from bridge.config.settings import Settings
@@ -47,7 +47,7 @@ from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Routes
 from bridge.rules.replies import account
-from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.rules.subscriptions import Replay, Subscription, subscriptions
 from bridge.rules.topics import Filter
 from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 
@@ -60,16 +60,18 @@ FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cl
 class Bridge:
     """The parts of one running bridge."""
 
-    def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, outlet: Outlet, control: Path, sockets: Sockets, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]
+    ) -> None:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
-        self._subscribed_before = self._former_filters()
+        self._subscribed_before, self._replayed_before = self._subscribed_by_then()
         self._started_at = time.time()
         self._house_clock = HouseClock(store.latest_instant())
         clock = self._clock = self._house_clock.clock
         self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id, is_there=lambda: self._broker.is_there())
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
         self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)
@@ -96,16 +98,24 @@ class Bridge:
         )
         self.outbox.keep_latest(_latest(self._routes))
         wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
-        self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
+        self._broker = Broker(
+            settings.mqtt,
+            wanted,
+            _replays(self._routes),
+            take=self._messages.take,
+            stored=self.outbox.origins,
+            former=self._subscribed_before,
+            replayed=self._replayed_before,
+        )
         self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, routes=lambda: self._routes)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
-        self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._listeners = Listeners(self._requests, self._watched(reload), control, sockets)
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._destinations.on_change = self._teller.wake
         self._broker.on_change = self._broker_changed
-        self._broker.on_subscribed = self._subscribed
+        self._broker.subscriptions.on_confirmed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
         self._adopting = asyncio.Lock()
 
@@ -147,10 +157,10 @@ class Bridge:
                 task.cancel()
 
     async def adopt(self, settings: Settings) -> None:
-        """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
+        """Go on with another config, whose sockets are bound, in one step: what is the same in both notices nothing.
 
-        Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
-        hooks can't be listened for, and BridgeError where the parts are ending; nothing has changed then.
+        Returns when the couriers of destinations that are not there any more have come back. Raises BridgeError where the
+        parts are ending; nothing has changed then.
         """
         async with self._adopting:
             if self._tasks is None:
@@ -160,18 +170,16 @@ class Bridge:
             await asyncio.wait(ending)
         with suppress(TimeoutError):  # what is published from here on is heard; of a broker that is away nobody waits for that
             async with asyncio.timeout(SUBSCRIBED_S if self._broker.connected else 0):
-                await self._broker.subscribed.wait()
+                await self._broker.subscriptions.confirmed.wait()
 
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
-        before, self._requests.hooks = self._requests.hooks, hooks
-        try:
-            await self._listeners.open_hooks(settings)
-        except BaseException:
-            self._requests.hooks = before
-            raise
+        if settings.store != self._settings.store:
+            await self.outbox.adopt(settings.store)
         # From here to the end of the step nothing else runs.
+        self._listeners.adopt(settings)
+        self._requests.hooks = hooks
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
         self._destinations.start(tasks)
@@ -181,7 +189,7 @@ class Bridge:
         self.outbox.adopt_latest(_latest(routes))
         self._home_assistant.adopt(settings)
         self._messages.aside = _aside(self._home_assistant.device)
-        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device)):
+        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device), _replays(routes)):
             self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
         self._teller.wake()
         self._heartbeat.wake()
@@ -203,6 +211,7 @@ class Bridge:
         used, most = await self.outbox.size()
         oldest = await self.outbox.oldest()
         counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
+        failures = self.outbox.conditions.failures()
         configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
         names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
@@ -234,6 +243,8 @@ class Bridge:
                     waiting=waiting.get(name, 0),
                     dead_letters=self.outbox.accounts.dead.get(name, 0),
                     outcomes=outcomes(counts.get(name, {})),
+                    conditions_failed=failures[name].count if name in failures else 0,
+                    last_failure=failures[name].last if name in failures else None,
                 )
                 for name in names
             },
@@ -307,15 +318,20 @@ class Bridge:
         self.resume(None)
         self._teller.wake()
 
-    def _former_filters(self) -> list[str]:
+    def _subscribed_by_then(self) -> tuple[list[str], list[Replay] | None]:
+        """Return the filters that the last run left subscribed, and what was replayed by then; an earlier version noted no replays."""
         noted = json.loads(self._store.note("subscriptions") or "{}")
-        return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
+        if noted.get("client_id") != self._settings.mqtt.client_id:
+            return [], None
+        replayed = noted.get("replayed")
+        return sorted(noted.get("filters", ())), None if replayed is None else [Replay(mapping, plain) for mapping, plain in replayed]
 
-    def _subscribed(self, filters: list[str]) -> None:
+    def _subscribed(self, filters: list[str], replayed: list[Replay]) -> None:
         self._devices.listening(on=True)
-        if filters != self._subscribed_before:
-            self._subscribed_before = filters
-            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+        if (filters, replayed) != (self._subscribed_before, self._replayed_before):
+            self._subscribed_before, self._replayed_before = filters, replayed
+            plain = [[replay.mapping, replay.plain] for replay in replayed]
+            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters, "replayed": plain}))
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.accounts.waiting.items()}
@@ -364,6 +380,11 @@ def _latest(routes: Routes) -> list[str]:
 
 def _aside(device: Device | None) -> str:
     return "" if device is None else device.last_delivery
+
+
+def _replays(routes: Routes) -> list[Replay]:
+    """Return what mappings are to be given once of what the broker keeps."""
+    return sorted(Replay(route.mapping, filter.plain) for route in routes.all if route.rule.retained != "ignore" for filter in route.rule.topic)
 
 
 def _wanted(routes: Routes, hooks: Hooks, device: Device | None) -> dict[str, Subscription]:

@@ -32,7 +32,8 @@ class Weighed:
 
     `result` is how it ends at once (DEAD: its event can't be made), with the reason; None where it goes on to an event.
     `key` is what its gates go by. `learnt` is what they remember from now on. `silent_for` is set where silence fires.
-    `now` is the gates' steady time, `wall` the clock's, which templates see. `loops` tells that it has been here before.
+    `now` is the gates' steady time, `wall` the clock's, which templates see. `loops` tells that it has been here before, `failed` that
+    a condition could not be evaluated: `reason` says which and why.
     """
 
     message: Message
@@ -46,6 +47,7 @@ class Weighed:
     learnt: Mapping[Place, Memory]
     silent_for: int | None = None
     loops: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +90,11 @@ def weighed(message: Message, route: Route, *, now: float, wall: float, recall: 
     if refusal is not None:
         return _ended(plain, refusal)
     try:
-        plain = replace(plain, names=names_of(message, rule, wall=wall))
+        names = names_of(message, rule, wall=wall)
     except RenderError as exc:
         return _unfit(plain, str(exc))
-    unwanted = _unwanted(rule, plain.names)
+    unwanted, failed = _unwanted(rule, names)
+    plain = replace(plain, names=names, failed=failed)
     if not rule.remembers:
         return plain if unwanted is None else _ended(plain, unwanted)
     try:
@@ -142,7 +145,7 @@ def event_for(message: Message, route: Route, destination: str, *, id: str, wall
     names = names_of(message, rule, wall=wall)
     if rule.silence is not None:  # only its silence was to be told
         silent_for = names["silent_for"] = max(round(wall - message.received_at), round(rule.silence))
-    if (unwanted := _unwanted(rule, names)) is not None:
+    if (unwanted := _unwanted(rule, names)[0]) is not None:
         raise RenderError(unwanted)
     plain = Weighed(message=message, route=route, key=message.topic, names=names, now=wall, wall=wall, learnt={}, silent_for=silent_for)
     event = _event(plain, route.destinations[destination], id)
@@ -223,12 +226,12 @@ def _after_replay(plain: Weighed, recall: Recall) -> tuple[Weighed, str | None]:
     return plain if after == before else replace(plain, learnt={place: after}), refusal
 
 
-def _unwanted(rule: Outbound, names: Names) -> str | None:
-    """Return why `when` doesn't want a message, or None if it does."""
+def _unwanted(rule: Outbound, names: Names) -> tuple[str | None, bool]:
+    """Return why `when` doesn't want a message, None if it does; and True where it could not be evaluated, else False."""
     try:
-        return None if rule.when is None or rule.when.holds(names) else f"`when` is false: {rule.when.text}"
+        return None if rule.when is None or rule.when.holds(names) else f"`when` is false: {rule.when.text}", False
     except RenderError as exc:
-        return f"`when` counts as false: {exc}"
+        return f"`when` counts as false: {exc}", True
 
 
 def _through_gates(plain: Weighed, unwanted: str | None, recall: Recall) -> Weighed:
@@ -241,8 +244,9 @@ def _through_gates(plain: Weighed, unwanted: str | None, recall: Recall) -> Weig
     memory = before = recall(place)
     refusal, result = unwanted, Result.FILTERED
     if rule.on_change is not None:
-        memory, unchanged = _after_change(rule, memory, plain.names)
-        refusal = refusal or unchanged
+        memory, unchanged, failed = _after_change(rule, memory, plain.names)
+        if refusal is None:
+            refusal, plain = unchanged, replace(plain, failed=failed)
     if rule.silence is not None and refusal is None:
         memory, refusal = _after_word(memory, plain)
     if rule.debounce is None and refusal is None:
@@ -260,12 +264,13 @@ def _after_word(memory: Memory, plain: Weighed) -> tuple[Memory, str]:
     return gates.heard(memory, plain.message, plain.now), "it is a sign of life: the mapping makes an event of silence only"
 
 
-def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory, str | None]:
+def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory, str | None, bool]:
+    """Return what is remembered, why `on_change` refuses the message or None, and True where it could not be evaluated, else False."""
     assert rule.on_change is not None
     try:
-        return gates.changed(memory, gates.mark(rule.on_change.value(names)))
+        return *gates.changed(memory, gates.mark(rule.on_change.value(names))), False
     except RenderError as exc:
-        return memory, f"`on_change` counts as unchanged: {exc}"
+        return memory, f"`on_change` counts as unchanged: {exc}", True
 
 
 def _unfit(plain: Weighed, reason: str) -> Weighed:

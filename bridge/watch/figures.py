@@ -24,13 +24,18 @@ class DestinationFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingFigures:
-    """The ledger of one mapping; `dead_letters` are those still kept, `stopped` is set while a storm of its own stops it."""
+    """The ledger of one mapping; `dead_letters` are those still kept, `stopped` is set while a storm of its own stops it.
+
+    `conditions_failed` is how often one could not be evaluated since the start, `last_failure` which one and why the last time.
+    """
 
     stopped: bool
     received: int
     waiting: int
     dead_letters: int
     outcomes: Mapping[str, int]
+    conditions_failed: int = 0
+    last_failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from bridge.outbox.replies import ReplyIntake
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Store
 from bridge.rules.outbound import Destination, Routes
-from tests.rig.mappings import event
+from tests.rig.mappings import STATUS, event
 from tests.rig.receiver import Receiver, Reply
 
 CLOCK = Clock(monotonic=monotonic, wall=time, date=time, chance=lambda: 0.0)
@@ -36,7 +36,7 @@ class House:
 
     def __init__(self, store: Store, outlet: Outlet, settings: dict[str, Destination]) -> None:
         self.outbox = Outbox(store, StoreSettings(), monotonic=monotonic, wall=time)
-        routes = Routes([])
+        routes = Routes([], own=STATUS)
         self.destinations = Destinations(self.outbox, outlet, ReplyIntake(self.outbox, routes, wall=time), clock=CLOCK, routes=lambda: routes)
         self.told: list[str] = []
         self.destinations.open(settings, {name: store.note(note_of(name)) for name in settings})

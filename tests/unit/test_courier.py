@@ -926,6 +926,21 @@ def test_a_new_key_does_not_wait_behind_a_backlog_on_disk(tmp_path: Path) -> Non
     live(tmp_path, life, backlog=backlog)
 
 
+@pytest.mark.parametrize("keys", [1, 3])
+def test_a_backlog_of_few_keys_goes_as_fast_as_it_is_taken_whenever_that_is_written(tmp_path: Path, keys: int) -> None:
+    """What is done is deleted within a second: until then it is on disk, and must not stand before what is next."""
+    backlog = [letter(n, f"k{n % keys}", seq=n) for n in range(1, 1_001)]
+
+    async def life(house: House) -> None:
+        _, receiver = house.opens()
+        receiver.takes_s(0.001)
+        await house.passes(2)
+        assert house.waiting == 0, "1,000 at a millisecond each"
+        assert len(receiver.ids) == len(set(receiver.ids)) == 1_000
+
+    live(tmp_path, life, backlog=backlog)
+
+
 # What people and newer letters take away
 
 

@@ -10,7 +10,7 @@ from bridge.model import Event, Letter
 from bridge.rules.events import letter_of
 from bridge.rules.forwarding import forwarded, forwarding, leads_elsewhere, unknown_at
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
-from tests.rig.mappings import AT, fate, mapping, route
+from tests.rig.mappings import AT, STATUS, fate, mapping, route
 
 NEW = "https://crm.example.net/in"
 
@@ -95,11 +95,11 @@ def test_what_apprise_sends_leads_to_its_service_wherever_it_led_when_it_was_mad
 def test_a_move_renders_what_the_topic_tells_and_says_what_it_does_not() -> None:
     rule, letter = mapping(), waiting()
     assert isinstance(letter.content, Event)
-    moved = forwarding(mapping(url=NEW + "/{{ room }}/{{ levels[2] }}"), Routes([route(rule)]))(letter, letter.content)
+    moved = forwarding(mapping(url=NEW + "/{{ room }}/{{ levels[2] }}"), Routes([route(rule)], own=STATUS))(letter, letter.content)
     assert moved.url == NEW + "/hall/motion"
     for destination, routes, missing in (
-        (mapping(url=NEW + "/{{ payload.battery }}"), Routes([route(rule)]), "payload"),
-        (mapping(url=NEW + "/{{ topic }}"), Routes([]), "topic"),
+        (mapping(url=NEW + "/{{ payload.battery }}"), Routes([route(rule)], own=STATUS), "payload"),
+        (mapping(url=NEW + "/{{ topic }}"), Routes([], own=STATUS), "topic"),
     ):
         words = rf"{letter.id}: .*{missing}.*; what waits tells its topic at most: choose a destination whose templates need no more, or drop it"
         with pytest.raises(RenderError, match=words):
@@ -108,7 +108,7 @@ def test_a_move_renders_what_the_topic_tells_and_says_what_it_does_not() -> None
 
 def test_what_a_url_needs_that_no_letter_tells_is_known_before_any_is_sent() -> None:
     crm = mapping(url=NEW + "/{{ room }}/{{ payload.a }}")
-    routes = Routes([Route(mapping="one", rule=mapping(), destinations={"crm": crm}), Route(mapping="two", rule=mapping(order="none"), destinations={"crm": crm})])
+    routes = Routes([Route(mapping="one", rule=mapping(), destinations={"crm": crm}), Route(mapping="two", rule=mapping(order="none"), destinations={"crm": crm})], own=STATUS)
     assert unknown_at("crm", routes) == {"payload", "room"}
-    assert unknown_at("crm", Routes([routes.all[0]])) == {"payload"}
+    assert unknown_at("crm", Routes([routes.all[0]], own=STATUS)) == {"payload"}
     assert unknown_at("other", routes) == set()
