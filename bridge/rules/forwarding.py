@@ -12,7 +12,7 @@ from bridge.errors import RenderError
 from bridge.model import Event, Letter
 from bridge.rules.events import captures_of, request_of
 from bridge.rules.loops import HOP
-from bridge.rules.notices import URL, notice
+from bridge.rules.notices import notice
 from bridge.rules.outbound import Destination, Outbound, Routes
 
 _OF_THE_TOPIC = frozenset({"topic", "levels"})
@@ -68,7 +68,7 @@ def forwarded(letter: Letter, event: Event, destination: Destination, rule: Outb
 
 def leads_elsewhere(event: Event, destination: Destination) -> bool:
     """Return True if an event's URL surely is not one that its destination has now, False if it may be."""
-    return not event.url.startswith(URL if destination.url is None else destination.url.text.partition("{")[0])
+    return destination.url is not None and not event.url.startswith(destination.url.text.partition("{")[0])
 
 
 def known_of(letter: Letter, event: Event, rule: Outbound | None) -> Mapping[str, Any]:

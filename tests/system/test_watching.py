@@ -307,7 +307,7 @@ def test_tail_shows_what_happens_live_and_ends_with_the_daemon(tmp_path: Path, b
             assert post(bridge, "lamp") == 200
             assert bridge.post("/hooks/lamp", b"x", Authorization="Bearer wrong")[0] == 401
             until(lambda: everything.whats(mapping="lamp") == ["received", "delivered", "refused"], "a command and a refusal")
-            until(lambda: "delivered" in of_door.whats(), "the deliveries of one destination")
+            until(lambda: house.publish("door/x", "hush") and "delivered" in of_door.whats(), "the deliveries of one destination")
             assert {"received", "filtered"} <= set(of_hall.whats())
             assert {line["mapping"] for line in of_hall.lines} == {"hall"}
             assert {line["destination"] for line in of_door.lines} == {"door"}

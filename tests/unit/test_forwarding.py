@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from bridge.errors import RenderError
 from bridge.model import Event, Letter
 from bridge.rules.events import letter_of
 from bridge.rules.forwarding import forwarded, forwarding, leads_elsewhere, unknown_at
-from bridge.rules.outbound import Outbound, Route, Routes
+from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from tests.rig.mappings import AT, STATUS, fate, mapping, route
 
 NEW = "https://crm.example.net/in"
@@ -82,6 +83,13 @@ def test_where_an_event_surely_leads_elsewhere_is_told_by_what_no_template_chang
     event = waiting().content
     assert isinstance(event, Event)
     assert leads_elsewhere(event, mapping(url=url)) is elsewhere
+
+
+def test_what_apprise_sends_leads_to_its_service_wherever_it_led_when_it_was_made() -> None:
+    event, letter, slack = waiting().content, waiting(), Destination(apprise=SecretStr("slack://a/b/c"))
+    assert isinstance(event, Event)
+    assert forwarded(letter, event, slack, None) is event
+    assert not leads_elsewhere(event, slack)
 
 
 def test_a_move_renders_what_the_topic_tells_and_says_what_it_does_not() -> None:
