@@ -35,10 +35,10 @@ class Source:
 class RunningConfig:
     """Which config runs, and which is to."""
 
-    def __init__(self, settings: Settings, source: Source | None, *, wall: Callable[[], float]) -> None:
-        self.settings, self._source, self._wall = settings, source, wall
+    def __init__(self, settings: Settings, source: Source | None, *, monotonic: Callable[[], float]) -> None:
+        self.settings, self._source, self._monotonic = settings, source, monotonic
         self._log = settings.log
-        self.figures = ConfigFigures(loaded_at=wall())
+        self.figures = ConfigFigures(loaded_at=monotonic())
         self.wants_anew = asyncio.Event()
         self.adopt: Callable[[Settings], Awaitable[None]] | None = None  # while the parts run
         self._former: Settings | None = None
@@ -87,7 +87,7 @@ class RunningConfig:
         if self.settings.log != self._log:
             self._log = self.settings.log
             log.configure(self._log)
-        self.figures = replace(self.figures, loaded_at=self._wall(), problems=(), applied=self.figures.applied + 1)
+        self.figures = replace(self.figures, loaded_at=self._monotonic(), problems=(), applied=self.figures.applied + 1)
 
     def _refused(self, exc: BridgeError) -> None:
         problems = tuple(exc.problems) if isinstance(exc, ConfigError) else (str(exc),)

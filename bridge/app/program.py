@@ -25,7 +25,7 @@ async def run(settings: Settings, state: Path, *, source: Source | None = None, 
     *source* is where the config is read anew, None if that can't be. Raises
     AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
     """
-    config = RunningConfig(settings, source, wall=time.time)
+    config = RunningConfig(settings, source, monotonic=time.monotonic)
     stop = stop or _told_by_signals(config)
     watching = asyncio.create_task(config.watch(), name="config file")
     try:

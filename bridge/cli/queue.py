@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bridge.admin.queries import selection
+from bridge.app.clock import HouseClock
 from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, progress_bar, state, title
 from bridge.cli.control import ask
 from bridge.cli.given import since
@@ -270,7 +271,7 @@ def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
     path = settings.outbox(state())
     if not path.exists():
         return [] if action in ("list", "show", "parts") else {"count": 0}
-    desk = Desk(path, settings.store, wall=time.time)
+    desk = Desk(path, settings.store, clock=HouseClock.of)
     to, size = asked.pop("to", ""), asked.pop("size", PART)
     wanted = selection(asked)
     actions: dict[str, Callable[[], Any]] = {

@@ -20,7 +20,7 @@ def test_a_signal_while_the_parts_start_anew_is_obeyed_once_they_run() -> None:
         async def adopt(_: Settings) -> None:
             adopted.set()
 
-        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), wall=lambda: 0.0)
+        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), monotonic=lambda: 0.0)
         running.start_anew()
         running.adopt = adopt
         running.runs()
