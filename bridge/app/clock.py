@@ -27,6 +27,7 @@ NOTE = "clock"
 HOLD_S = 120.0  # a Pi on a slow line has the time within a minute; one that has no network goes on without
 LOOK_S = 1.0
 MOST_UP_S = 20 * 365 * 86_400.0  # of a machine; where more is told, it is a date in disguise, which jumps as dates do
+TIMESYNC = Path("/run/systemd/timesync")  # systemd-timesyncd.service(8): a file `synchronized` is in it once the network has told the time
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4): another one after each start of the machine
 
 
@@ -39,6 +40,11 @@ def _boot() -> str:
         return BOOT.read_text().strip()
     except OSError:
         return ""
+
+
+def _is_waited_for() -> bool:
+    """Return True while a date that looks right may be that of the last shutdown; False where it was set since, or nobody would say so."""
+    return TIMESYNC.exists() and not (TIMESYNC / "synchronized").exists()
 
 
 class HouseClock:
@@ -59,7 +65,8 @@ class HouseClock:
         kept = reckoning_of(noted) if noted else None
         begun = beginning(kept, latest, boot=boot() if up_s < MOST_UP_S else "", uptime_s=up_s, date=date())
         self._base_s, self._floor, self._reckoning = begun.at - up_s, begun.floor, begun.reckoning
-        self._began, self._ahead_s = monotonic(), date() - begun.at
+        self._wrong_since = None if begun.is_right else monotonic()
+        self._ahead_s = date() - begun.at
         self.clock = Clock(monotonic=monotonic, wall=self.wall, date=date, chance=random.random, date_of=lambda at: self.calendar().date_of(at), missed_s=self.missed_s)
 
     @classmethod
@@ -73,7 +80,12 @@ class HouseClock:
 
     def is_set(self) -> bool:
         """Return True if the machine's date can be right, or has had its time to become so; False if it surely is wrong."""
-        return self._is_right() or self._monotonic() - self._began >= HOLD_S
+        if self._is_right():
+            self._wrong_since = None
+            return True
+        if self._wrong_since is None:
+            self._wrong_since = self._monotonic()
+        return self._monotonic() - self._wrong_since >= HOLD_S
 
     def calendar(self) -> Calendar:
         """Return which date each instant was; while the date surely is wrong, in terms of that, so that what is shown has its right age."""
@@ -85,7 +97,7 @@ class HouseClock:
         if at >= self._reckoning.began:
             return 0.0
         then_s = self._reckoning.calendar.page_of(at).ahead_s
-        return math.inf if then_s is None or not self._is_right() else max(self._look() - then_s, 0.0)
+        return math.inf if then_s is None or not self._is_right() or _is_waited_for() else max(self._look() - then_s, 0.0)
 
     def note(self) -> str:
         """Return what has to be kept of it over restarts."""
@@ -108,6 +120,7 @@ class HouseClock:
         keep(self.note())
         while True:
             await asyncio.sleep(LOOK_S)
+            self.is_set()  # from when on it is not is counted from the look that saw it
             if (ahead_s := self._look()) != told_s:
                 logger.warning("the clock of this machine was set by_s=%+.0f; nothing is late or due because of that", ahead_s - told_s)
                 told_s = ahead_s

@@ -56,6 +56,23 @@ def test_a_date_that_is_never_set_is_taken_after_a_while() -> None:
     assert found.is_set()
 
 
+def test_a_date_that_becomes_surely_wrong_has_its_time_from_then_on() -> None:
+    machine = Machine(NOW)
+    found = machine.clock()
+    machine.passes(10 * HOLD_S)
+    machine.date_s = 0.0
+    assert not found.is_set()
+    machine.passes(HOLD_S - 1)
+    assert not found.is_set()
+    machine.date_s = NOW
+    assert found.is_set()
+    machine.date_s = 0.0
+    machine.passes(1)
+    assert not found.is_set()
+    machine.passes(HOLD_S)
+    assert found.is_set()
+
+
 @pytest.mark.parametrize("jump", [-10 * 365 * 86_400.0, -3_600.0, 3_600.0, 10 * 365 * 86_400.0])
 def test_a_jump_of_the_date_moves_nothing_but_the_date(jump: float) -> None:
     machine = Machine(NOW)
@@ -121,6 +138,22 @@ def test_of_a_time_without_a_clock_nobody_can_tell_how_long_it_was() -> None:
     noted = again.note()
     machine.passes(60.0)
     assert machine.clock(noted=noted, boot="b").missed_s(before - 1) == pytest.approx(HOUR, abs=0.001)
+
+
+@pytest.mark.parametrize("files", [(), ("timesync",), ("timesync", "timesync/synchronized")])
+def test_the_date_of_the_last_shutdown_tells_nothing_of_what_was_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: tuple[str, ...]) -> None:
+    """It looks right; but systemd-timesyncd knows that nobody has confirmed it."""
+    monkeypatch.setattr(house, "TIMESYNC", tmp_path / "timesync")
+    for name in files:
+        (tmp_path / name).mkdir()
+    machine = Machine(NOW)
+    found = machine.clock()
+    machine.passes(5.0)
+    before, noted = found.wall(), found.note()
+    machine.passed_s = 10.0
+    again = machine.clock(noted=noted, boot="b")
+    assert again.missed_s(before) == (math.inf if files == ("timesync",) else 0)
+    assert again.missed_s(again.wall()) == 0
 
 
 def test_a_date_that_surely_is_wrong_is_never_kept() -> None:
