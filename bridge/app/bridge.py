@@ -263,6 +263,7 @@ class Bridge:
 
     def _watched(self, reload: Callable[[], Awaitable[Changes]]) -> Watched:
         return Watched(
+            now=lambda: self._clock.date_of(self._clock.wall()),
             figures=self._dated_figures,
             not_ready=self.not_ready,
             queue=self.outbox.handling,

@@ -37,6 +37,10 @@ class Desk:
         """Close the file."""
         self._store.close()
 
+    def now(self) -> float:
+        """Return the date by which all that is here is told."""
+        return self._clock.calendar().date_of(self._clock.wall())
+
     def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that are meant, oldest first."""
         calendar = self._clock.calendar()

@@ -91,6 +91,10 @@ def test_a_jump_makes_nothing_late_due_or_dead(tmp_path: Path, broker: Mosquitto
                 house.publish(f"hall/{n}", str(n))
             until(lambda: len(bridge.json("queue", "list", "--waiting")) == 5 and receiver.received, "five to wait")
             dated.set(jump)
+            assert all(letter["age_s"] < 60 for letter in bridge.json("queue", "list"))
+            status = bridge.json("status")
+            assert status["now"] - status["oldest_at"] < 60
+            assert status["now"] - status["started_at"] < 60
             tried = len(receiver.received)
             until(lambda: len(receiver.received) > tried, "the next attempt: it comes when it would have")
             house.publish("hall/5", "5")
@@ -150,6 +154,7 @@ def assert_is_recent(bridge: Daemon, began: float) -> None:
     """Whatever shows the age of the one letter that waits shows that it came since *began*."""
     letter = bridge.json("queue", "list")[0]
     assert is_recent(letter["created_at"], began)
+    assert letter["age_s"] <= time.time() - began + AGREE_S
     assert abs(letter["expires_at"] - letter["created_at"] - 3_600) < AGREE_S
     assert not bridge.json("queue", "list", "--older", "1h")
     assert len(bridge.json("queue", "list", "--since", "1h")) == 1
