@@ -8,6 +8,7 @@ touching a single letter.
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,20 +42,20 @@ class Calendar:
         return next((page for page in reversed(self.pages) if page.since <= at), self.pages[0] if self.pages else Page(at, 0.0))
 
     def date_of(self, at: float) -> float:
-        """Return the date of a steady instant; on a page that nobody knows it is told by the next that is known, or the last before."""
-        after = (page.ahead_s for page in self.pages if page.since >= self.page_of(at).since)
-        before = (page.ahead_s for page in reversed(self.pages) if page.since < at)
-        return at + next((ahead_s for ahead_s in (*after, *before) if ahead_s is not None), 0.0)
+        """Return the date of a steady instant."""
+        return at + next(ahead_s for since, until, ahead_s in self._spans() if since <= at < until)
 
     def steady_of(self, date: float) -> float:
         """Return the first steady instant whose date is *date* or later."""
-        for page, later in zip(self.pages, self.pages[1:], strict=False):
-            ahead_s = self.date_of(page.since) - page.since
-            if date - ahead_s < later.since:
-                return date - ahead_s if page is self.pages[0] else max(date - ahead_s, page.since)
-        last = self.pages[-1] if self.pages else Page(0.0, 0.0)
-        at = date - (self.date_of(last.since) - last.since)
-        return max(at, last.since) if len(self.pages) > 1 else at
+        return next(max(date - ahead_s, since) for since, until, ahead_s in self._spans() if date - ahead_s < until)
+
+    def _spans(self) -> Iterator[tuple[float, float, float]]:
+        """Yield from when until when the date is how far ahead; where nobody knows, it is told by the next page that is known, or the last before."""
+        known_s = [page.ahead_s for page in self.pages]
+        for n in range(max(len(self.pages), 1)):
+            since = self.pages[n].since if n else -math.inf
+            until = self.pages[n + 1].since if n + 1 < len(self.pages) else math.inf
+            yield since, until, next((ahead_s for ahead_s in (*known_s[n:], *reversed(known_s[:n])) if ahead_s is not None), 0.0)
 
     def with_page(self, page: Page) -> "Calendar":
         """Return it with one more page; of two before it that agree only the first is left, and none on which nothing can be."""
