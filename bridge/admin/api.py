@@ -17,7 +17,7 @@ from bridge.outbox.history import Attempt
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.answers import Response, json_response, problem
-from bridge.rules.inbound import Request
+from bridge.rules.requests import Request
 from bridge.watch.figures import Figures
 
 

@@ -41,6 +41,7 @@ class RunningConfig:
         self.figures = ConfigFigures(loaded_at=monotonic())
         self.wants_anew = asyncio.Event()
         self.adopt: Callable[[Settings], Awaitable[None]] | None = None  # while the parts run
+        self.on_change: Callable[[], None] = lambda: None  # what its figures say is another
         self._former: Settings | None = None
         self._reloading = asyncio.Lock()
         self._running = asyncio.Event()
@@ -88,12 +89,14 @@ class RunningConfig:
             self._log = self.settings.log
             log.configure(self._log)
         self.figures = replace(self.figures, loaded_at=self._monotonic(), problems=(), applied=self.figures.applied + 1)
+        self.on_change()
 
     def _refused(self, exc: BridgeError) -> None:
         problems = tuple(exc.problems) if isinstance(exc, ConfigError) else (str(exc),)
         self.figures = replace(self.figures, problems=problems, refused=self.figures.refused + 1)
         for problem in problems:
             logger.error("config not used, the one before it goes on running: %s", problem)
+        self.on_change()
 
     # --- parts that start anew ---
 

@@ -1,5 +1,6 @@
 """The listeners: where hooks are called, where health and metrics are read, and where the command line asks."""
 
+import errno
 import logging
 import socket
 from contextlib import AsyncExitStack
@@ -77,7 +78,7 @@ def _listening(what: str, address: str) -> socket.socket:
     try:
         return listening_tcp(address)
     except OSError as exc:
-        raise ListenError(f"{what}.listen: {address} can't be listened on: {exc.strerror}; is another program using it?") from exc
+        raise _taken(what, address, exc) from exc
 
 
 def _hooks_socket(http: HttpSettings) -> socket.socket:
@@ -86,7 +87,13 @@ def _hooks_socket(http: HttpSettings) -> socket.socket:
     try:
         return listening_unix(Path(http.socket_file), mode=FOR_EVERYBODY)
     except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise _taken("http", http.listen, exc) from exc
         raise ListenError(f"http.listen: {http.socket_file} can't be made: {exc.strerror}; its directory has to be there, and ours to write to") from exc
+
+
+def _taken(what: str, address: str, exc: OSError) -> ListenError:
+    return ListenError(f"{what}.listen: {address} can't be listened on: {exc.strerror}; is another program using it?")
 
 
 def _address(listening: socket.socket) -> str:

@@ -62,11 +62,11 @@ async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, re
     try:
         async with Outlet() as outlet:
             bridge = Bridge(settings, store, outlet, settings.control_socket(state), config=lambda: config.figures, reload=config.reload)
-            config.adopt = bridge.adopt
+            config.adopt, config.on_change = bridge.adopt, bridge.look
             try:
                 await bridge.run(lambda: _either(stop, config.wants_anew), ready=ready)
             finally:
-                config.adopt = None
+                config.adopt, config.on_change = None, lambda: None
                 bridge.outbox.shut()
     finally:
         store.close()

@@ -13,6 +13,7 @@ import click
 from bridge.config.load import SYSTEM_CONFIG, Loaded, find, load
 from bridge.config.settings import Settings, state_directory
 from bridge.errors import ConfigError
+from bridge.rules.learn.wishes import escaped
 
 CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
 IO_EXIT = 74  # sysexits.h EX_IOERR
@@ -83,6 +84,11 @@ def stale_since(found: Loaded, loaded_at: float) -> str | None:
     if not found.path.exists() or found.path.stat().st_mtime <= loaded_at:
         return None
     return f"{found.path} was changed after the daemon read it: `mqtthook reload` makes that count"
+
+
+def failures(count: int, last: str) -> str:
+    """Return a sentence about conditions that failed, and why the last of them did."""
+    return f"{count} {'conditions' if count > 1 else 'condition'} could not be evaluated, last: {escaped(last)}"
 
 
 def print_json(document: Any) -> None:

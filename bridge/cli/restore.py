@@ -14,7 +14,7 @@ from bridge.config.load import SYSTEM_CONFIG, find, sketch
 from bridge.errors import AlreadyRunning, BridgeError, StoreBroken
 from bridge.outbox.archive import Archive, ArchiveError
 from bridge.outbox.copies import Holding, aside, checked, created, given_to, making, renamed, room_for, sync
-from bridge.outbox.store import locked
+from bridge.outbox.store import lock_of, locked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def _lock(outbox: Path, parts: ExitStack) -> None:
     except AlreadyRunning as exc:
         raise BridgeError(f"a daemon runs on {outbox}: stop it first (sudo systemctl stop mqtthook), then restore, then start it; nothing was changed") from exc
     parts.callback(os.close, lock)
-    given_to(Path(f"{outbox}.lock"), outbox.parent.stat())
+    given_to(lock_of(outbox), outbox.parent.stat())
 
 
 def _unpacked(archive: Archive, part: Path, to: Path) -> Holding:

@@ -7,6 +7,9 @@ from pydantic import AfterValidator
 from bridge.rules.callers import TrustedProxies
 from bridge.rules.units import Size, Slice, size_bytes
 
+# Who listens on every address is reached on loopback.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}  # noqa: S104 - nothing is bound here
+
 LOOPBACK = ("127.", "[::1]:", "localhost:")
 
 
@@ -50,6 +53,14 @@ class HttpSettings(Slice):
     def socket_file(self) -> str | None:
         """Return the path of the socket file it listens on, or None if it is an address."""
         return self.listen.removeprefix("unix:") if self.listen.startswith("unix:") else None
+
+    @property
+    def base(self) -> str:
+        """Return the URL that this machine calls it by, without a path; of a socket file the host in it means nothing."""
+        host, _, port = self.listen.rpartition(":")
+        host = _EVERYWHERE.get(host, f"[{host}]" if ":" in host and not host.startswith("[") else host)
+        place = f"{host}:{port}" if self.socket_file is None else "localhost"
+        return f"{'http' if self.tls is None else 'https'}://{place}"
 
     @property
     def in_the_open(self) -> bool:

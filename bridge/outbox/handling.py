@@ -1,7 +1,7 @@
 """The handling of the queue by people while the daemon runs: they see, retry, split, move and drop letters, and see what was tried.
 
 Each first has everything written, then asks the file, then brings in step what is in memory: the accounts, the windows of
-couriers, what gates hold. What is in flight goes its way.
+couriers, what gates hold. What is in flight goes its way, and so does what has come back from there and isn't written yet.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -46,7 +46,7 @@ class Handling:
     """The queue in people's hands."""
 
     def __init__(self, shelf: Shelf) -> None:
-        self._store, self._on_thread, self._accounts = shelf.store, shelf.journal.on_thread, shelf.accounts
+        self._store, self._journal, self._on_thread, self._accounts = shelf.store, shelf.journal, shelf.journal.on_thread, shelf.accounts
         self._newest, self._pen, self._receivers, self._dropping = shelf.newest, shelf.pen, shelf.receivers, shelf.dropping
         self._flush, self._unsaved, self._number_off, self._wall, self._calendar = shelf.flush, shelf.unsaved, shelf.number_off, shelf.wall, shelf.calendar
 
@@ -95,10 +95,10 @@ class Handling:
             if (receiver := self._receivers.get(place)) is not None:
                 receiver.look_again()
 
-    async def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+    async def move(self, wanted: Selection, to: str, readdress: Callable[[Letter, Event], Event]) -> int:
         """Let the events that a person means go to the destination *to* instead; return how many. Raises RenderError where they can't."""
         await self._flush()
-        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted)))
+        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted))) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         self._newest.forget(numbers)
@@ -115,7 +115,7 @@ class Handling:
         """Let each event of the batches that a person means be a letter of its own, due now; return how many come of it."""
         await self._flush()
         batches = {letter.seq: letter for letter in await self._on_thread(self._store.select, self._steady(wanted)) if letter.count > 1}
-        numbers = set(batches)
+        numbers = set(batches) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         first = self._number_off(sum(batches[seq].count for seq in numbers))
@@ -132,7 +132,7 @@ class Handling:
     async def drop(self, wanted: Selection) -> int:
         """Delete the letters that a person means, but for those in flight; return how many."""
         await self._flush()
-        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted)))
+        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted))) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         self._dropping |= numbers

@@ -17,6 +17,7 @@ from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
 from bridge.outbox.answers import Answers
+from bridge.outbox.conditions import Conditions
 from bridge.outbox.handling import Handling, Shelf
 from bridge.outbox.history import History
 from bridge.outbox.journal import Entry, Journal, Told
@@ -29,7 +30,7 @@ from bridge.outbox.receipts import Receipt
 from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store
-from bridge.outbox.window import Fetch
+from bridge.outbox.window import BYTES, Fetch
 from bridge.rules.calendar import Calendar
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
@@ -51,6 +52,7 @@ class Outbox:
         self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
         self._monotonic, self._wall = monotonic, wall
         self.onlookers = Onlookers(lambda: calendar().date_of(wall()))
+        self.conditions = Conditions()
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
@@ -218,7 +220,9 @@ class Outbox:
     # --- what comes of it ---
 
     def record(self, letter: Letter, outcome: Outcome) -> None:
-        """Note what an attempt came to: done and gone, due again later, or dead."""
+        """Note what an attempt came to: done and gone, due again later, or dead. Of what has ended already, nothing is counted again."""
+        if self._journal.is_gone(letter.seq):
+            return
         self._history.note(letter, outcome, at=self._wall())
         if self.onlookers:
             self.onlookers.tell_outcome(letter, outcome)
@@ -232,10 +236,16 @@ class Outbox:
             case Verdict.RETRY if self._newest.is_outdated(letter):
                 self._end(letter, Result.COALESCED)
             case Verdict.RETRY:
-                due_at = self._wall() + outcome.delay_s
-                self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+                self._try_again(letter, outcome)
         if letter.lane is Lane.MQTT and letter.begun_at is not None:
             self._journal.answer((letter.mapping, letter.id), answer_for(letter.id, outcome))
+
+    def _try_again(self, letter: Letter, outcome: Outcome) -> None:
+        if outcome.spends:
+            due_at = self._wall() + outcome.delay_s
+            self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+        elif outcome.reason != letter.reason:  # else the disk knows it: an outage of a night is no write each half minute
+            self._journal.update(replace(letter, reason=outcome.reason))
 
     def _end(self, letter: Letter, result: Result) -> None:
         self._count_end(letter, result)
@@ -268,7 +278,8 @@ class Outbox:
     async def _make_room(self) -> bool:
         """Delete what has expired and is in nobody's hands, and ids beyond their share; return True if there was any."""
         expired = await self._journal.on_thread(self._store.expired, self._wall())
-        free = [letter for letter in expired if not self._is_held(letter)]
+        current = self._journal.over({letter.seq: letter for letter in expired}, after=0, exhausted=False)
+        free = [letter for letter in current.values() if letter.state is State.WAITING and not self._is_held(letter)]
         self._dropping |= {letter.seq for letter in free}
         try:
             await self._journal.on_thread(self._store.drop, [letter.seq for letter in free], State.WAITING)
@@ -278,7 +289,7 @@ class Outbox:
         finally:
             self._dropping.clear()
         for letter in free:
-            self._count_end(letter, Result.EXPIRED)
+            self._end(letter, Result.EXPIRED)
             logger.warning("expired event=%s mapping=%s destination=%s", letter.id, letter.mapping, letter.destination)
         return bool(free or forgotten)
 
@@ -311,13 +322,17 @@ class Outbox:
 
         *line* is whose window it is: a lane, a destination and a priority.
         """
-        if fetch.key is None:
-            stored = await self._journal.on_thread(self._store.waiting, *line, fetch.after, fetch.limit)
-        else:
-            stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, fetch.limit)
-        exhausted = len(stored) < fetch.limit
-        letters = self._journal.over({letter.seq: letter for letter in stored}, after=fetch.after, exhausted=exhausted)
-        return [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)], exhausted
+        after = fetch.after
+        while True:
+            if fetch.key is None:
+                stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit, BYTES)
+            else:
+                stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit, BYTES)
+            letters = self._journal.over({letter.seq: letter for letter in stored}, after=after, exhausted=exhausted)
+            here = [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)]
+            if here or exhausted:
+                return here, exhausted
+            after = stored[-1].seq  # all of it is done, and waits to be deleted: what is behind it must not wait for that
 
     def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)

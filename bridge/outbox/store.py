@@ -8,8 +8,9 @@ import fcntl
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Pause
@@ -31,6 +32,10 @@ PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
 CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
 LOCK_PATIENCE_S, LOCK_TURN_S = 3.0, 0.05  # a command of the queue has the file for a moment; a daemon that starts then waits for it
 WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
+COMMIT_BYTES = 128 << 10  # what a commit writes beside its letters: the pages of seven indexes, those of tables, and of what is free
+SPARE_BYTES = 256 << 10  # of the disk that new letters leave: enough to delete some of them, and to fold the log into the file
+
+FULL = "the outbox is full: `store.max_size` is reached, or its disk has no space left"
 
 _PUT = f"""INSERT INTO letter ({COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
@@ -77,9 +82,10 @@ class Changes:
 class Store:
     """An open outbox file."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: int, path: Path) -> None:
         self._db = connection
         self._lock = lock
+        self._path = path
 
     @classmethod
     def open(cls, path: Path, *, max_size: int) -> Self:
@@ -91,7 +97,7 @@ class Store:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
             os.close(descriptor)
-            return cls(_connected(path, max_size), lock)
+            return cls(_connected(path, max_size), lock, path)
         except (OSError, sqlite3.Error) as exc:
             os.close(lock)
             raise StoreBroken(f"the outbox {path} can't be used: {exc}") from exc
@@ -106,8 +112,13 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
-    def write(self, changes: Changes) -> None:
-        """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken."""
+    def write(self, changes: Changes, growth: int = 0) -> None:
+        """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken.
+
+        *growth* are the bytes of new letters, which are refused where they would leave no room to delete them again.
+        """
+        if growth:
+            self._require_room(growth)
         with self._transaction() as db:
             db.executemany("DELETE FROM letter WHERE seq = ?", ((seq,) for seq in changes.gone))
             db.executemany(_PUT, (row_of(letter) for letter in changes.letters.values()))
@@ -121,6 +132,67 @@ class Store:
             db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", [(*place, text) for place, text in changes.memories.items() if text is not None])
             db.executemany(f"INSERT INTO attempt ({_ATTEMPT}) VALUES (:{_ATTEMPT.replace(', ', ', :')})", (attempt.document() for attempt in changes.attempts))
             _save_counts(db, changes.counts)
+
+    def relieve(self, changes: Changes) -> None:
+        """Commit *changes* that bring no new letters, in as many steps as the disk needs; raise StoreFull where there is room for none.
+
+        What is deleted is deleted first. After StoreFull some of it may be done: to commit all of it again does no harm.
+        """
+        left: list[tuple[int, Letter | None]] = [*((seq, None) for seq in sorted(changes.gone)), *changes.letters.items()]
+        step = max(len(left), 1)
+        while True:
+            gone, letters = {seq for seq, letter in left[:step] if letter is None}, {seq: letter for seq, letter in left[:step] if letter is not None}
+            try:
+                self.write(Changes(gone=gone, letters=letters) if left[step:] else replace(changes, gone=gone, letters=letters))
+            except StoreFull:
+                self._fold_in()
+                if step == 1:
+                    raise
+                step //= 2
+                continue
+            if self._free_bytes() < WAL_LIMIT:
+                self._fold_in()
+            left = left[step:]
+            if not left:
+                return
+
+    def _require_room(self, growth: int) -> None:
+        """Raise StoreFull where letters of so many bytes don't fit, or would leave too little of the disk.
+
+        What is written goes into the log, and later into the file as well, as far as that has no free pages; only then is the
+        log's space used again. So much of it stays the log's that letters can be deleted though somebody else fills the disk.
+        """
+        free = int(self._one("PRAGMA freelist_count")) * PAGE_BYTES
+        left = (int(self._one("PRAGMA max_page_count")) - int(self._one("PRAGMA page_count"))) * PAGE_BYTES + free
+        if growth > left:
+            raise StoreFull(FULL)
+        written = growth + COMMIT_BYTES
+        if self._free_bytes() >= SPARE_BYTES + written + max(written + self._log_bytes() - free, 0):
+            return
+        grown = max(written - free, 0)
+        if not self._fold_in() or self._free_bytes() + self._log_bytes() < SPARE_BYTES + written + grown or self._free_bytes() < grown:
+            raise StoreFull(FULL)
+
+    def _free_bytes(self) -> int:
+        found = os.statvfs(self._path.parent)
+        return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # some disks don't tell
+
+    def _log_bytes(self) -> int:
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    def _fold_in(self) -> bool:
+        """Fold the log into the file, and have it cut back soon; return False where that can't be now, as the disk has no room for it."""
+        try:
+            self._db.execute(f"PRAGMA journal_size_limit = {SPARE_BYTES}")  # it is cut back at the next commit
+            _, pages, folded = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as exc:
+            if exc.sqlite_errorname != "SQLITE_FULL":
+                raise _broken(exc) from exc
+            return False
+        return bool(pages == folded)
 
     def history(self, wanted: Past) -> list[Attempt]:
         """Return the attempts that a person means, the newest of them in the order in which they were made."""
@@ -148,15 +220,18 @@ class Store:
         attempt = "SELECT max(at) FROM (SELECT at FROM attempt ORDER BY rowid DESC LIMIT 1)"
         return max(float(self._one(query) or 0.0) for query in (letter, attempt, "SELECT max(at) FROM seen"))
 
-    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int) -> list[Letter]:
-        """Return what waits for a destination with one priority past number *after*, in order."""
-        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, priority, after, limit)
+    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination with one priority past number *after*, in order, and True if that is all of it.
 
-    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, limit: int) -> list[Letter]:
-        """Return what waits for a destination under one key with one priority, in order."""
-        where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, key, priority, limit)
+        It ends with letter number *limit*, or with the one that brings their bodies to *most_bytes*.
+        """
+        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._some(limit, most_bytes, where, lane, destination, priority, after, limit)
+
+    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, after: int, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination under one key with one priority past number *after*, as `waiting` does."""
+        where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._some(limit, most_bytes, where, lane, destination, key, priority, after, limit)
 
     def held(self) -> list[Letter]:
         """Return what gates held when the last run ended, in order of receipt."""
@@ -280,12 +355,12 @@ class Store:
                     revived[place] = revived.get(place, Sum()).plus(1, letter.count)
         return made, revived
 
-    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Event], Event]) -> Tally:
+    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Letter, Event], Event]) -> Tally:
         """Let waiting and dead events go to the destination *to* instead; return how many of those that wait came from where."""
         moved: Tally = {}
         with self._transaction() as db:
             for letter in (letter for seq in sorted(numbers) for letter in self._letters("seq = ? AND lane = 'webhook' AND state != 'held'", seq)):
-                content = readdress(letter.content) if isinstance(letter.content, Event) else letter.content
+                content = readdress(letter, letter.content) if isinstance(letter.content, Event) else letter.content
                 db.execute("DELETE FROM letter WHERE seq = ?", (letter.seq,))
                 db.execute(_PUT, row_of(replace(letter, destination=to, content=content, attempts=0, due_at=None)))
                 place = (letter.lane, letter.destination, letter.mapping)
@@ -329,6 +404,16 @@ class Store:
     def _letters(self, where: str, *values: Any) -> list[Letter]:
         return [letter_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)]
 
+    def _some(self, limit: int, most_bytes: int, where: str, *values: Any) -> tuple[list[Letter], bool]:
+        found: list[Letter] = []
+        with closing(self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)) as rows:
+            for row in rows:
+                found.append(letter_of(row))
+                most_bytes -= found[-1].size
+                if most_bytes <= 0:
+                    return found, False
+        return found, len(found) < limit
+
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
 
@@ -342,9 +427,8 @@ class Store:
         except sqlite3.Error as exc:
             self._roll_back()
             if exc.sqlite_errorname == "SQLITE_FULL":
-                raise StoreFull("the outbox is full: `store.max_size` is reached, or its disk has no space left") from exc
-            # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
-            raise StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})") from exc
+                raise StoreFull(FULL) from exc
+            raise _broken(exc) from exc
         except BaseException:
             self._roll_back()  # text that can't be stored, say: the next one must find nothing open
             raise
@@ -355,13 +439,23 @@ class Store:
                 self._db.execute("ROLLBACK")
 
 
+def _broken(exc: sqlite3.Error) -> StoreBroken:
+    # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
+    return StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})")
+
+
+def lock_of(path: Path) -> Path:
+    """Return the lock of the outbox at *path*: beside the file itself, however many links lead to it."""
+    return Path(f"{os.path.realpath(path)}.lock")
+
+
 def locked(path: Path) -> int:
     """Return the open lock beside the outbox at *path*; it falls with the process, however that ends.
 
     Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
     """
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
     deadline = monotonic() + LOCK_PATIENCE_S

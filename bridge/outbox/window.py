@@ -27,7 +27,7 @@ MAX_RESTING = 10_000  # keys that wait for their next attempt; beyond it nothing
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A wish for letters from disk: of one key, or (key None) past a number.
+    """A wish for letters from disk past a number: of one key, or (key None) of all.
 
     `tail` and `turn` tell what was known when it was made: an answer that is older than what happened since
     proves nothing about the rest.
@@ -42,13 +42,22 @@ class Fetch:
 
 @dataclass(slots=True)
 class _Line:
-    """The letters of one key that are in memory, head first. `beyond` is the last one that is on disk only, 0 for none."""
+    """The letters of one key that are in memory, head first. `beyond` is the last one that is on disk only, 0 for none.
+
+    No letter before `first` is on disk only: what is done, and not deleted yet, is not read again and again.
+    """
 
     queue: deque[Letter] = field(default_factory=deque)
     in_flight: bool = False
     fresh: bool = False
     resting: bool = False
+    first: int = 0
     beyond: int = 0
+
+    def leave(self, first: int, last: int) -> None:
+        """Know of letters that are on disk only, from number *first* on, *last* the last of them."""
+        self.first = min(self.first, first) if self.beyond else first
+        self.beyond = max(self.beyond, last)
 
 
 class Window:
@@ -89,16 +98,16 @@ class Window:
         """Take a new letter into memory and return True; or leave it to the disk and return False."""
         line = self._lines.get(letter.key)
         if line is not None and (line.resting or line.beyond or len(line.queue) >= KEY_SHARE):
-            line.beyond = letter.seq
+            line.leave(self._unread(letter), letter.seq)
             self._account(letter.seq)
             return False
         if self._behind or self._full():
             self._behind = True
             self._tail = max(self._tail, letter.seq)
             if line is not None:
-                line.beyond = letter.seq
+                line.leave(self._unread(letter), letter.seq)
             elif self._fresh < FRESH_KEYS:  # not for it to wait for all that other keys left on disk
-                self._lines[letter.key] = _Line(beyond=letter.seq, fresh=True)
+                self._lines[letter.key] = _Line(first=self._unread(letter), beyond=letter.seq, fresh=True)
                 self._fresh += 1
                 self._returning_fresh.append(letter.key)
             return False
@@ -140,8 +149,8 @@ class Window:
         """Let a letter's key rest until an instant: all of the key goes back to disk until then."""
         line = self._lines[letter.key]
         line.in_flight = False
+        line.leave(letter.seq, letter.seq)
         self._to_disk(line)
-        line.beyond = max(line.beyond, letter.seq)
         self._rest(letter.key, line, until)
 
     def rescan(self) -> None:
@@ -154,6 +163,12 @@ class Window:
         self._rests = [(0.0, key) for _, key in self._rests]
         self._forgiven.update(key for _, key in self._rests)
         self._forgiving = self._behind
+
+    def wake_first(self) -> bool:
+        """Let the key that rests the shortest be due now; return False if none rests. While something is fetched that may be due, that is enough."""
+        if not self._fetching and self._rests:
+            self._wake(self._rests[0][0])
+        return self._fetching or bool(self._returning)
 
     def withdraw(self, key: str, seq: int) -> bool:
         """Forget one letter of a key, wherever it is; return False if it is in flight."""
@@ -192,7 +207,7 @@ class Window:
             line = self._lines.get(key)
             if line is not None and not line.resting and not line.queue:
                 self._fetching = self._scan_next = True  # in turn: neither keeps the other from the disk
-                return Fetch(key, 0, KEY_SHARE, line.beyond)
+                return Fetch(key, line.first - 1, KEY_SHARE, line.beyond)
         if is_scan_wanted:
             self._fetching, self._scan_next = True, False
             return Fetch(None, self._cursor, self._letters - len(self._held), self._tail, self._turn)
@@ -208,7 +223,7 @@ class Window:
             current = self._turn == fetch.turn
             self._scanned(letters, now=now, wall=wall, current=current, complete=current and exhausted and self._tail == fetch.tail)
         else:
-            self._returned(fetch.key, letters, now=now, wall=wall, complete=exhausted, tail=fetch.tail)
+            self._returned(fetch.key, letters, now=now, wall=wall, complete=exhausted, fetch=fetch)
 
     def _scanned(self, letters: list[Letter], *, now: float, wall: float, current: bool, complete: bool) -> None:
         for letter in letters:
@@ -220,7 +235,7 @@ class Window:
         if complete:
             self._behind, self._forgiving, self._cursor = False, False, max(self._cursor, self._tail)
 
-    def _returned(self, key: str, letters: list[Letter], *, now: float, wall: float, complete: bool, tail: int) -> None:
+    def _returned(self, key: str, letters: list[Letter], *, now: float, wall: float, complete: bool, fetch: Fetch) -> None:
         line = self._lines.get(key)
         if line is None:
             self._forgiven.discard(key)
@@ -229,7 +244,9 @@ class Window:
         for letter in letters:
             self._admit(letter, now, math.inf if key in self._forgiven else wall)
         self._forgiven.discard(key)
-        if line.beyond or not complete or beyond != tail:
+        if not complete or beyond != fetch.tail:
+            line.leave(letters[-1].seq + 1 if letters else fetch.after + 1, beyond)
+        elif line.beyond:
             line.beyond = max(beyond, line.beyond)
         if not line.queue and not line.resting:
             self._settle(key, line)
@@ -240,9 +257,9 @@ class Window:
             return
         line = self._lines.setdefault(letter.key, _Line())
         if line.resting or line.beyond or len(line.queue) >= (FULL_SHARE if self._full() else KEY_SHARE):
-            line.beyond = max(line.beyond, letter.seq)
+            line.leave(letter.seq, letter.seq)
         elif letter.due_at is not None and letter.due_at > wall:
-            line.beyond = letter.seq
+            line.leave(letter.seq, letter.seq)
             if not line.queue:  # else it is fetched again when those before it are done
                 self._rest(letter.key, line, now + letter.due_at - wall)
         else:
@@ -287,15 +304,18 @@ class Window:
             self._returning.append(key)
 
     def _to_disk(self, line: _Line) -> None:
-        if line.queue:
-            line.beyond = max(line.beyond, line.queue[-1].seq)
         for letter in line.queue:
+            line.leave(letter.seq, letter.seq)
             self._forget(letter)
         line.queue.clear()
 
     def _forget(self, letter: Letter) -> None:
         self._held.discard(letter.seq)
         self._bytes -= letter.size
+
+    def _unread(self, letter: Letter) -> int:
+        """Return the first number under which its key may have letters on disk that nobody has read yet, this new one among them."""
+        return self._cursor + 1 if self._behind else letter.seq
 
     def _account(self, seq: int) -> None:
         if not self._behind:

@@ -9,7 +9,7 @@ import socket
 import stat
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from bridge.edges.inlet import server as module
 from bridge.errors import HookError
 from bridge.rules.answers import Response, json_response
 from bridge.rules.callers import Proxies, proxies
-from bridge.rules.inbound import Hook, Hooks, Inbound, Request
+from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.requests import Request
 from tests.rig.caller import DEADLINE_S, SHORT_S, Answer, Caller, calling, chunked, request, run, until_true
 
 MAX_BODY = 1_000
@@ -523,7 +524,7 @@ MALFORMED = {
     # Others
     "an unknown method": request("FROB / HTTP/1.1"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/3.7": request("POST / HTTP/3.7"),
+    "chunks of HTTP/1.0": request("POST / HTTP/1.0", "Connection: keep-alive", "Transfer-Encoding: chunked", body=chunked(b"ab") + b"0\r\n\r\n"),  # RFC 9112 section 6.1
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50,
     "garbage": bytes(range(128, 256)) * 4 + b"\r\n\r\n",
 }
@@ -552,6 +553,13 @@ def refused(raw: bytes) -> tuple[Answer, bytes, Desk]:
 def test_a_malformed_request_is_refused_and_ends_the_connection(raw: bytes) -> None:
     answer, rest, desk = refused(raw)
     assert (answer.status, rest, desk.seen) == (400, b"", [])
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.7"])
+def test_another_version_is_told_and_ends_the_connection(version: str) -> None:
+    """RFC 9110 section 15.6.6."""
+    answer, rest, desk = refused(request(f"POST / HTTP/{version}", "Connection: keep-alive"))
+    assert (answer.status, answer.document["detail"], rest, desk.seen) == (505, "HTTP/1.1 is spoken here", b"", [])
 
 
 @pytest.mark.parametrize(("status", "raw"), TOO_LARGE.values(), ids=TOO_LARGE)
@@ -816,20 +824,24 @@ def far_away(tmp_path: Path) -> Path:
 def asked_at(path: Path, raw: bytes) -> Answer:
     async def work() -> Answer:
         async with Inlet([listening_unix(path)], Desk().answer, max_body=MAX_BODY):
-            directory = os.open(path.parent, os.O_PATH)
-            try:
-                reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{path.name}")
-            finally:
-                os.close(directory)
-            try:
-                caller = Caller(reader, writer)
-                await caller.send(raw)
-                return await caller.answer()
-            finally:
-                writer.close()
-                await writer.wait_closed()
+            return await answered_at(path, raw)
 
     return run(work())
+
+
+async def answered_at(path: Path, raw: bytes) -> Answer:
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
+    try:
+        caller = Caller(reader, writer)
+        await caller.send(raw)
+        return await caller.answer()
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_a_socket_may_lie_at_a_long_path(far_away: Path) -> None:
@@ -867,6 +879,33 @@ def test_a_socket_that_an_earlier_run_left_is_replaced(tmp_path: Path) -> None:
     listening_unix(path).close()
     assert path.is_socket()
     assert asked_at(path, request()).status == 200
+
+
+def test_a_socket_at_which_somebody_listens_is_left_alone(far_away: Path) -> None:
+    async def work() -> Answer:
+        async with Inlet([listening_unix(far_away)], Desk().answer, max_body=MAX_BODY):
+            before = sorted(os.listdir("/proc/self/fd"))
+            with pytest.raises(OSError, match="Address already in use"):
+                listening_unix(far_away)
+            assert sorted(os.listdir("/proc/self/fd")) == before
+            return await answered_at(far_away, request())
+
+    assert run(work()).status == 200
+
+
+def test_a_socket_at_which_as_many_wait_as_may_is_left_alone(tmp_path: Path) -> None:
+    """A connection would wait: nobody accepts."""
+    path = tmp_path / "hooks.sock"
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                caller = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+        with pytest.raises(OSError, match="Address already in use"):
+            listening_unix(path)
 
 
 def test_listening_leaves_no_directory_open(tmp_path: Path) -> None:

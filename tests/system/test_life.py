@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,42 @@ def test_a_full_outbox_stops_acknowledging_and_recovers_without_a_loss(tmp_path:
             assert bridge.post("/hooks/lamp", b'"on"', Authorization=f"Bearer {SECRET}")[0] == 200
             assert ledger_adds_up(bridge.metrics(), "hall")
             assert ledger_adds_up(bridge.metrics(), "lamp")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+@pytest.mark.parametrize(("durability", "count", "size"), [("balanced", 800, 3_000), ("strict", 500, 3_000), ("balanced", 300, 10_000)])
+def test_a_disk_that_is_full_of_its_own_backlog_gets_room_by_what_is_delivered(tmp_path: Path, small_disk: Path, broker: Mosquitto, durability: str, count: int, size: int) -> None:
+    down = [True]
+    with Receiver(lambda path, headers, sent: Reply(503 if down[0] else 200)) as receiver, device(broker.port) as sensor:
+        mappings = events(receiver) + 'breaker = { failures = 3, pause = "1s" }'
+        bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings, store=f'durability = "{durability}"')
+        bridge.environment["STATE_DIRECTORY"] = str(small_disk)
+        with bridge:
+            for n in range(count):
+                sensor.publish("hall/door", f"{n} {'x' * size}", wait=False)
+            until(lambda: bridge.metrics()["mqtthook_outbox_full"] == 1, "it to be full", within=30)
+            assert ledger_adds_up(bridge.metrics(), "hall")
+            down[0] = False
+            until(lambda: len({received.id for received in receiver.accepted}) >= count, "all of them", within=60)
+            until(lambda: bridge.metrics()["mqtthook_outbox_full"] == 0, "it to have room again", within=30)
+            numbers = [int(json.loads(received.body)["data"]["payload"].split()[0]) for received in receiver.accepted]
+            assert numbers == list(range(count)), "each once, and in order"
+            assert ledger_adds_up(bridge.metrics(), "hall")
+            sensor.publish("hall/door", "one more", wait=False)
+            until(lambda: len(receiver.accepted) == count + 1, "one more")
+            bridge.kill()
+        with bridge:
+            assert bridge.metrics()["mqtthook_ledger_imbalance"] == 0, "on disk it adds up as well"
 
 
 def test_the_queue_is_handled_while_it_runs_and_while_it_does_not(tmp_path: Path, broker: Mosquitto) -> None:

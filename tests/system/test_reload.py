@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,60 @@ def test_a_disabled_destination_is_resumed_by_a_reload_that_changes_it_and_by_no
             until(lambda: payloads(receiver) == [2], "the next event")
 
 
+def inline(url: str) -> str:
+    return f'\n[outbound.hall]\ntopic = "hall/+"\nurl = "{url}"\nsign = "none"\n'
+
+
+def named(url: str) -> str:
+    return f'\n[destination.crm]\nurl = "{url}"\nsign = "none"\n[outbound.hall]\ntopic = "hall/+"\nto = "crm"\n'
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+@pytest.mark.parametrize("written", [inline, named])
+def test_what_waits_for_a_receiver_that_has_moved_goes_to_where_it_is_now(tmp_path: Path, broker: Mosquitto, written: Callable[[str], str], how: str) -> None:
+    name = "crm" if written is named else "hall"
+    with Receiver(lambda path, headers, body: Reply(410)) as gone, Receiver() as here, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, written(gone.url + "/x"))
+        with made.bridge as bridge:
+            house.publish("hall/a", "1")
+            until(lambda: bridge.metrics()[f'mqtthook_destination_disabled{{destination="{name}"}}'] == 1, "it to be disabled")
+            house.publish("hall/b", "2")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 1, "one to wait")
+            if how == "restart":
+                bridge.stop()
+            made.write(written(here.url + "/{{ topic }}"))
+            if how == "restart":
+                bridge.start()
+            else:
+                bridge.command("reload")
+            until(lambda: payloads(here) == [2], "what waited")
+            house.publish("hall/c", "3")
+            until(lambda: payloads(here) == [2, 3], "what came after")
+            bridge.command("queue", "retry", "--dead")
+            until(lambda: payloads(here) == [2, 3, 1], "what was dead")
+            assert [received.path for received in here.accepted] == ["/hall%2Fb", "/hall%2Fc", "/hall%2Fa"]
+            assert len(gone.received) == 1
+            assert bridge.metrics()[f'mqtthook_destination_disabled{{destination="{name}"}}'] == 0
+
+
+def test_what_does_not_tell_what_the_new_url_needs_keeps_its_own_and_disables_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver(lambda path, headers, body: Reply(410)) as gone, Receiver() as here, device(broker.port) as house:
+        made = House(tmp_path / "bridge", broker, inline(gone.url))
+        with made.bridge as bridge:
+            house.publish("hall/a", "1")
+            until(lambda: bridge.metrics()['mqtthook_destination_disabled{destination="hall"}'] == 1, "it to be disabled")
+            house.publish("hall/b", "2")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 1, "one to wait")
+            made.write(inline(here.url + "/{{ payload }}"))
+            bridge.command("reload")
+            assert "waiting events may keep the url they were made with, as the new one needs 'payload'" in bridge.log
+            until(lambda: len(gone.received) == 2 and bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 0, "what waited to go where it was to go")
+            house.publish("hall/c", "3")
+            until(lambda: payloads(here) == [3], "what came after")
+            assert "queue move" in bridge.log
+            assert "levels is missing" not in bridge.log
+
+
 def test_what_is_connected_or_open_starts_anew_and_the_last_one_where_the_new_one_can_not(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as house:
         made = House(tmp_path / "bridge", broker, mapping("hall", receiver.url) + hook("lamp", "lamp/set"))
@@ -231,6 +286,68 @@ def test_a_new_hook_knows_at_once_what_the_broker_keeps_of_its_device(tmp_path: 
             asking.join()
             assert answers == [409]
             assert len(house.heard) == 1
+
+
+def kept(name: str, receiver: Receiver, topic: str, more: str = 'retained = "use"') -> str:
+    return f'\n[outbound.{name}]\ntopic = "{topic}"\nurl = "{receiver.url}/{name}"\nsecret = "{SECRET}"\n{more}\n'
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_new_mapping_gets_what_the_broker_keeps_whoever_takes_it_already(tmp_path: Path, broker: Mosquitto, protocol: str) -> None:
+    """Its topic is subscribed by the wider filter of another, which wants none of it or has had it; live messages still come once."""
+    with Receiver() as receiver, device(broker.port) as sensor:
+
+        def got() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            for received in receiver.accepted:
+                found.setdefault(received.path[1:], []).append(json.loads(received.body)["data"]["topic"])
+            return {name: sorted(topics) for name, topics in found.items()}
+
+        for topic in ("y/a", "y/b", "y/b/c", "z/a"):
+            sensor.publish(topic, f'"{topic}"', retain=True)
+        before = kept("live", receiver, "y/#", "") + kept("had", receiver, "y/+") + kept("own", receiver, "z/a", "")
+        house = House(tmp_path / "bridge", broker, before)
+        house.base = house.base.replace("[mqtt]", f'[mqtt]\nprotocol = "{protocol}"')
+        house.write(before)
+        with house.bridge as bridge:
+            until(lambda: got() == {"had": ["y/a", "y/b"]}, "what is new at the start")
+            added = kept("late", receiver, "y/b") + kept("wide", receiver, "y/b/#", 'retained = "changed"') + kept("twin", receiver, "y/b")
+            house.write(before.replace('z/a"', 'z/a"\nretained = "use"') + added)
+            bridge.command("reload")
+            expected = {"had": ["y/a", "y/b"], "late": ["y/b"], "twin": ["y/b"], "wide": ["y/b", "y/b/c"], "own": ["z/a"]}
+            if protocol == "5":
+                until(lambda: got() == expected, f"all of it: {got()}")
+            else:  # nothing tells for whom a replay is
+                until(lambda: {name: sorted(set(topics)) for name, topics in got().items()} == expected, "all of it, by one or the other more than once")
+            bridge.command("reload")
+            receiver.received.clear()
+            sensor.publish("y/b", "1")
+            sensor.publish("z/a", "1")
+            sensor.publish("y/end", "1")
+            live = {"had": ["y/b", "y/end"], "late": ["y/b"], "twin": ["y/b"], "wide": ["y/b"], "live": ["y/b", "y/end"], "own": ["z/a"]}
+            until(lambda: got() == live, "a live message, once for each, and no replay")
+            assert connections(bridge) == 1
+
+
+def test_a_mapping_that_is_new_at_a_start_gets_what_the_broker_keeps_and_no_other_again(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver, device(broker.port) as sensor:
+
+        def have(topic: str) -> list[str]:
+            return [received.path for received in receiver.accepted if json.loads(received.body)["data"]["topic"] == topic]
+
+        sensor.publish("y/b", "1", retain=True)
+        before = kept("live", receiver, "y/#", "") + kept("had", receiver, "y/+")
+        house = House(tmp_path / "bridge", broker, before)
+        with house.bridge as bridge:
+            until(lambda: [received.path for received in receiver.accepted] == ["/had"], "what is new")
+            for n, added in enumerate(("", kept("late", receiver, "y/b"), kept("late", receiver, "y/b"))):
+                bridge.stop()
+                house.write(before + added)
+                bridge.start()
+                bridge.command("reload")  # which waits for the subscriptions
+                sensor.publish(f"y/{n}", "1")
+                until(partial(lambda topic: len(have(topic)) == 2, f"y/{n}"), "what comes after any replay")
+                until(partial(lambda wanted: have("y/b") == wanted, ["/had", "/late"] if added else ["/had"]), "what is new now, and nothing else")
 
 
 def test_told_to_end_while_a_config_is_read_it_ends(tmp_path: Path, broker: Mosquitto) -> None:

@@ -4,7 +4,9 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +38,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store.open(tmp_path / "outbox.db", max_size=SIZE)
     yield opened
     opened.close()
+
+
+def numbered(found: tuple[list[Letter], bool]) -> tuple[list[int], bool]:
+    letters, exhausted = found
+    return [one.seq for one in letters], exhausted
 
 
 def put(store: Store, *letters: Letter) -> None:
@@ -79,6 +86,15 @@ def test_a_second_program_is_refused(tmp_path: Path, store: Store) -> None:
         Store.open(tmp_path / "outbox.db", max_size=SIZE)
 
 
+def test_a_second_program_is_refused_whatever_link_leads_there(tmp_path: Path, store: Store) -> None:
+    link, directory = tmp_path / "link.db", tmp_path / "elsewhere"
+    link.symlink_to("outbox.db")
+    directory.symlink_to(tmp_path)
+    for path in (link, directory / "outbox.db", directory / "link.db"):
+        with pytest.raises(AlreadyRunning, match="in use by another mqtthook"):
+            Store.open(path, max_size=SIZE)
+
+
 def test_a_file_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     db = sqlite3.connect(path)
@@ -116,11 +132,62 @@ def test_a_full_file_takes_nothing_more_and_has_room_again_after_a_delete(tmp_pa
     store.close()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+@pytest.mark.parametrize("size", [1_000, 3_000, 40_000])
+@pytest.mark.parametrize("at_once", [1, 16, 100])
+def test_new_letters_leave_so_much_of_the_disk_that_they_can_be_deleted_again(small_disk: Path, size: int, at_once: int) -> None:
+    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+    for _ in range(3):
+        waiting: list[int] = []
+        with pytest.raises(StoreFull):
+            for first in range(1, 20_000, at_once):
+                group = {seq: letter(seq, replace(EVENT, body=bytes(size))) for seq in range(first, first + at_once)}
+                store.write(Changes(letters=group), size * at_once)
+                waiting += group
+        assert waiting or size * at_once > 1 << 20
+        changed = {seq: letter(seq, replace(EVENT, body=bytes(size)), attempts=1) for seq in waiting[: len(waiting) // 2]}
+        store.relieve(Changes(letters=changed, counts={"hall": {"in": len(waiting)}}))
+        store.relieve(Changes(gone=set(waiting), counts={"hall": {"in": 0}}))
+        assert not store.numbers(Selection())
+        assert store.counts() == {"hall": {"in": 0}}
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_letters_are_deleted_though_somebody_else_fills_the_disk(small_disk: Path) -> None:
+    """What the log has of the disk stays its own, once it has it."""
+    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+    waiting = range(1, 201)
+    for seq in waiting:
+        store.write(Changes(letters={seq: letter(seq)}), 500)
+    store.relieve(Changes())
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(4_096)):
+            pass
+    assert not os.statvfs(small_disk).f_bavail
+    store.relieve(Changes(gone=set(waiting)))
+    assert not store.numbers(Selection())
+    store.close()
+
+
 def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
     put(store, letter(3, key="a"), letter(1, key="b"), letter(2, key="a"), letter(4, state=State.DEAD), letter(5, destination="other"))
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10)] == [1, 2, 3]
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1)] == [2]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 10)] == [2, 3]
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1_000)) == ([1, 2, 3], True)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1, 1_000)) == ([2], False)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1)) == ([1], False), "its body alone is as much"
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10, 1_000)) == ([2, 3], True)
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 2, 10, 1_000)) == ([3], True)
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10, 1)) == ([2], False)
     assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(3, 3), (Lane.WEBHOOK, "other", "hall"): Sum(1, 1)}
     assert store.dead_counts() == {"hall": 1}
 

@@ -68,6 +68,31 @@ def test_one_key_gets_no_more_than_its_share() -> None:
     assert window.offer(letter(KEY_SHARE + 5, "quiet"))
 
 
+def test_what_is_done_is_not_read_again_though_the_disk_has_it_still() -> None:
+    window = Window(backlog=False)
+    for seq in range(1, 3 * KEY_SHARE + 1):
+        window.offer(letter(seq, "loud"))
+    for last in (KEY_SHARE, 2 * KEY_SHARE):
+        for found in iter(lambda: window.next(0.0), None):
+            window.done(found)
+        fetch = asked(window)
+        assert (fetch.key, fetch.after) == ("loud", last)
+        answer(window, fetch, *(letter(seq, "loud") for seq in range(last + 1, last + KEY_SHARE + 1)), exhausted=False)
+
+
+def test_a_key_that_rests_is_read_from_the_first_that_is_left_on_though_an_older_one_came_back_behind_it() -> None:
+    window = Window(backlog=False)
+    window.offer(letter(10, "a"))
+    window.offer(letter(11, "a"))
+    head = window.next(0.0)
+    assert head is not None
+    window.rescan()
+    answer(window, asked(window), letter(5, "a"), letter(10, "a"), letter(11, "a"))
+    window.rest(head, until=1.0)
+    assert window.next(1.0) is None
+    assert asked(window).after == 4
+
+
 def test_a_backlog_is_asked_for_at_the_start() -> None:
     assert Window(backlog=True).wish() == Fetch(None, 0, LETTERS, 0)
     assert Window(backlog=False).wish() is None
@@ -162,7 +187,8 @@ def speak(window: Window, seq: int, key: str) -> None:
     """Let a key say something that goes to disk and is fetched from there."""
     assert not window.offer(letter(seq, key))
     fetch = asked(window)
-    assert (fetch.key, fetch.after, fetch.tail) == (key, 0, seq)
+    assert (fetch.key, fetch.tail) == (key, seq)
+    assert fetch.after == LETTERS, "all that the scan has read is in memory or gone"
     answer(window, fetch, letter(seq, key))
 
 
@@ -175,7 +201,7 @@ def test_a_key_that_speaks_beside_a_backlog_does_not_wait_for_it() -> None:
     window = backlogged()
     assert not window.offer(letter(1_000, "new"))
     fetch = asked(window)
-    assert (fetch.key, fetch.after) == ("new", 0), "all of the key, oldest first"
+    assert (fetch.key, fetch.after) == ("new", LETTERS), "all of the key that nobody has read, oldest first"
     answer(window, fetch, letter(1_000, "new"))
     assert window.holds(1_000)
     assert "new" in [found.key for found in taken(window, 2)]

@@ -15,13 +15,13 @@ from time import time
 from types import TracebackType
 from typing import Self
 
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
-from bridge.edges.inlet.guests import Guest, Guests, written
+from bridge.edges.inlet.guests import SPOKEN, Guest, Guests, written
 from bridge.errors import HookError
 from bridge.rules.answers import Response, problem
 from bridge.rules.callers import UNKNOWN, Proxies, client_of, household, plain
-from bridge.rules.inbound import Request
+from bridge.rules.requests import Request
 
 logger = logging.getLogger(__name__)
 
@@ -164,11 +164,13 @@ class Inlet:
         finally:
             guest.end()
         answer = written(response)
-        if self._closing or not request._payload.is_eof():  # nobody reads what is left of the body
+        if self._closing or not request._payload.is_eof() or _misread(request) is not None:  # nobody reads what is left of the body
             answer.force_close()
         return answer
 
     async def _whole(self, request: web.BaseRequest, peer: str) -> Request:
+        if (misread := _misread(request)) is not None:
+            raise misread
         headers: dict[str, tuple[str, ...]] = {}
         for name, value in request.headers.items():
             headers[name.lower()] = (*headers.get(name.lower(), ()), value)
@@ -177,8 +179,6 @@ class Inlet:
         if self._admit is not None:
             self._hint(peer, headers)
             self._admit(head)
-        if request.version < HttpVersion10:
-            raise HookError(505, "HTTP/1.1 is spoken here")
         if _is_compressed(request):
             raise HookError(415, "a compressed body is not taken")
         if request.content_length is not None and request.content_length > self._max_body:
@@ -219,6 +219,15 @@ async def _streamed(request: web.BaseRequest, response: Response, stream: AsyncG
         await stream.aclose()
     await answer.write_eof()
     return answer
+
+
+def _misread(request: web.BaseRequest) -> HookError | None:
+    """Return what is said of a request of whose end two readers may think differently, None of any other. Its connection has to be closed."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        return HookError(505, SPOKEN)
+    if request.version == HttpVersion10 and "Transfer-Encoding" in request.headers:
+        return HookError(400, "HTTP/1.0 knows no Transfer-Encoding")  # RFC 9112 section 6.1
+    return None
 
 
 def _is_compressed(request: web.BaseRequest) -> bool:

@@ -28,17 +28,22 @@ def listening_tcp(address: str) -> socket.socket:
 
 
 def listening_unix(path: Path, *, mode: int = 0o600) -> socket.socket:
-    """Return a socket that listens at *path*, by default for this user alone; what an earlier run left there is replaced. Raises OSError."""
+    """Return a socket that listens at *path*, by default for this user alone; raises OSError.
+
+    What an earlier run left there is replaced; where somebody listens, it is EADDRINUSE, as of a port.
+    """
     directory = os.open(path.parent, os.O_PATH)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o777 & ~mode)
     try:
+        # Through the open directory: a path of its own may be longer than the 107 bytes that a socket's may have.
+        name = f"/proc/self/fd/{directory}/{path.name}"
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise FileExistsError(errno.EEXIST, "there is another file")
+            _expect_nobody(name)
             path.unlink()
-        # Through the open directory: a path of its own may be longer than the 107 bytes that a socket's may have.
-        listening.bind(f"/proc/self/fd/{directory}/{path.name}")
+        listening.bind(name)
         listening.listen(BACKLOG)
     except BaseException:
         listening.close()
@@ -48,3 +53,12 @@ def listening_unix(path: Path, *, mode: int = 0o600) -> socket.socket:
         os.close(directory)
     listening.setblocking(False)  # noqa: FBT003 - the library's own signature
     return listening
+
+
+def _expect_nobody(name: str) -> None:
+    """Raise OSError where somebody listens at a socket's file, or where that can't be told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller, suppress(ConnectionRefusedError):
+        caller.setblocking(False)  # noqa: FBT003 - the library's own signature
+        with suppress(BlockingIOError):  # somebody does, and as many wait for him as may
+            caller.connect(name)
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
