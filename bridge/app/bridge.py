@@ -21,7 +21,7 @@ from bridge.app.clock import HouseClock
 from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
-from bridge.app.listeners import Listeners
+from bridge.app.listeners import Listeners, Sockets
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
 from bridge.config.settings import Settings
@@ -62,7 +62,9 @@ FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cl
 class Bridge:
     """The parts of one running bridge."""
 
-    def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, outlet: Outlet, control: Path, sockets: Sockets, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]
+    ) -> None:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
         self._subscribed_before, self._replayed_before = self._subscribed_by_then()
@@ -112,7 +114,7 @@ class Bridge:
         self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, routes=lambda: self._routes)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
-        self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._listeners = Listeners(self._requests, self._watched(reload), control, sockets)
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
         self._destinations.on_change = self._teller.wake
@@ -160,10 +162,10 @@ class Bridge:
                 task.cancel()
 
     async def adopt(self, settings: Settings) -> None:
-        """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
+        """Go on with another config, whose sockets are bound, in one step: what is the same in both notices nothing.
 
-        Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
-        hooks can't be listened for, and BridgeError where the parts are ending; nothing has changed then.
+        Returns when the couriers of destinations that are not there any more have come back. Raises BridgeError where the
+        parts are ending; nothing has changed then.
         """
         async with self._adopting:
             if self._tasks is None:
@@ -178,13 +180,11 @@ class Bridge:
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
-        before, self._requests.hooks = self._requests.hooks, hooks
-        try:
-            await self._listeners.open_hooks(settings)
-        except BaseException:
-            self._requests.hooks = before
-            raise
+        if settings.store != self._settings.store:
+            await self.outbox.adopt(settings.store)
         # From here to the end of the step nothing else runs.
+        self._listeners.adopt(settings)
+        self._requests.hooks = hooks
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
         self._destinations.start(tasks)

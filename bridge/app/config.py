@@ -35,8 +35,9 @@ class Source:
 class RunningConfig:
     """Which config runs, and which is to."""
 
-    def __init__(self, settings: Settings, source: Source | None, *, monotonic: Callable[[], float]) -> None:
-        self.settings, self._source, self._monotonic = settings, source, monotonic
+    def __init__(self, settings: Settings, source: Source | None, *, bind: Callable[[Settings], None], monotonic: Callable[[], float]) -> None:
+        """Begin with *settings*; *bind* has the sockets of others before they count, and raises ListenError where that can't be."""
+        self.settings, self._source, self._bind, self._monotonic = settings, source, bind, monotonic
         self._log = settings.log
         self.figures = ConfigFigures(loaded_at=monotonic())
         self.wants_anew = asyncio.Event()
@@ -72,6 +73,7 @@ class RunningConfig:
         found = changes(self.settings, loaded.settings)
         for warning in loaded.warnings if found else ():
             logger.warning("%s", warning)
+        self._bind(loaded.settings)
         if found.anew:
             self._former, self.settings = self.settings, loaded.settings
             self._running.clear()

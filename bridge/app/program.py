@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.app.bridge import Bridge
 from bridge.app.config import RunningConfig, Source
+from bridge.app.listeners import Sockets
 from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.outlet import Outlet
@@ -25,20 +26,22 @@ async def run(settings: Settings, state: Path, *, source: Source | None = None, 
     *source* is where the config is read anew, None if that can't be. Raises
     AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
     """
-    config = RunningConfig(settings, source, monotonic=time.monotonic)
+    sockets = Sockets()
+    config = RunningConfig(settings, source, bind=sockets.bind, monotonic=time.monotonic)
     stop = stop or _told_by_signals(config)
     watching = asyncio.create_task(config.watch(), name="config file")
     try:
         while not stop.is_set():
-            await _run_once(config, state, stop, ready)
+            await _run_once(config, state, sockets, stop, ready)
     except* (BridgeError, OSError) as failed:
         raise _first(failed) from None
     finally:
         watching.cancel()
+        sockets.close()
     logger.info("stopped")
 
 
-async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def _run_once(config: RunningConfig, state: Path, sockets: Sockets, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run the parts until the program is to stop, or a new config wants them to start anew; one that can't run is given up for the last one."""
     config.start_anew()
     began = False
@@ -50,21 +53,21 @@ async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, rea
         _tell_ready(ready)
 
     try:
-        await _run_parts(config, state, stop, begun)
+        await _run_parts(config, state, sockets, stop, begun)
     except* (BridgeError, OSError) as failed:
         if began or not config.give_up(_first(failed)):
             raise
 
 
-async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def _run_parts(config: RunningConfig, state: Path, sockets: Sockets, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     settings = config.settings
     store = Store.open(settings.outbox(state), max_size=settings.store.max_size)
     try:
         async with Outlet() as outlet:
-            bridge = Bridge(settings, store, outlet, settings.control_socket(state), config=lambda: config.figures, reload=config.reload)
+            bridge = Bridge(settings, store, outlet, settings.control_socket(state), sockets, config=lambda: config.figures, reload=config.reload)
             config.adopt, config.on_change = bridge.adopt, bridge.look
             try:
-                await bridge.run(lambda: _either(stop, config.wants_anew), ready=ready)
+                await bridge.run(lambda: _either(stop, config.wants_anew, sockets), ready=ready)
             finally:
                 config.adopt, config.on_change = None, lambda: None
                 bridge.outbox.shut()
@@ -72,7 +75,7 @@ async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, re
         store.close()
 
 
-async def _either(stop: asyncio.Event, anew: asyncio.Event) -> None:
+async def _either(stop: asyncio.Event, anew: asyncio.Event, sockets: Sockets) -> None:
     waiting = [asyncio.ensure_future(event.wait()) for event in (stop, anew)]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +84,7 @@ async def _either(stop: asyncio.Event, anew: asyncio.Event) -> None:
             one.cancel()
     if stop.is_set():
         systemd.notify("STOPPING=1")
+        sockets.close()  # the listeners have their own yet; while parts start anew these keep who calls waiting
 
 
 def _tell_ready(ready: Callable[[], None]) -> None:

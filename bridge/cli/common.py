@@ -26,8 +26,26 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def config_option(function: Function) -> Function:
     """Give a command `--config`."""
-    text = "The config file; else $MQTTHOOK_CONFIG, ./config.toml, /etc/mqtthook/config.toml."
-    return click.option("--config", "config", metavar="FILE", help=text)(function)
+    return _config("The config file; else $MQTTHOOK_CONFIG, ./config.toml, /etc/mqtthook/config.toml.")(function)
+
+
+def unread_config_option(function: Function) -> Function:
+    """Give a command that reads no config a `--config` too: scripts pass it to all of them."""
+    return _config("Taken as by every command; this one reads no config.", expose_value=False)(function)
+
+
+def service_config_option(function: Function) -> Function:
+    """Give a command a `--config` that may only be the service's; raises click's BadParameter for another."""
+    return _config(f"The service's config, which is always {SYSTEM_CONFIG}.", callback=_only_the_service_s, expose_value=False)(function)
+
+
+def _config(text: str, **more: Any) -> Callable[[Function], Function]:
+    return click.option("--config", "config", metavar="FILE", help=text, **more)
+
+
+def _only_the_service_s(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None and Path(value).absolute() != SYSTEM_CONFIG:
+        raise click.BadParameter(f"the service's config is {SYSTEM_CONFIG}, not {value}: copy yours there first, as in `sudo install -D -m 640 {value} {SYSTEM_CONFIG}`")
 
 
 def json_option(function: Function) -> Function:

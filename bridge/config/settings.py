@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from bridge.admin.settings import AdminSettings
 from bridge.config.secrets import STAND_IN
 from bridge.edges.apprise import problem_with
-from bridge.edges.http_settings import HttpSettings
+from bridge.edges.http_settings import HttpSettings, is_one_place
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.errors import ConfigError
 from bridge.log import LogSettings
@@ -80,6 +80,7 @@ class Settings(Slice):
 
     def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what is wrong between the slices: the key path, and a sentence."""
+        yield from self._listen_problems()
         yield from self._tls_problems()
         yield from self._secret_problems()
         yield from self._destination_problems()
@@ -173,6 +174,12 @@ class Settings(Slice):
         """Return every destination that is written, by where it stands."""
         senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}
         return senders | {("outbound", name): rule for name, rule in self.outbound.items() if not rule.to}
+
+    def _listen_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        are_hooks = any(hook.enabled for hook in self.inbound.values()) or "listen" in self.http.model_fields_set
+        if are_hooks and is_one_place(self.http.listen, self.admin.listen):
+            key = ("http", "listen") if "listen" in self.http.model_fields_set else ("admin", "listen")
+            yield key, f"hooks and the admin side can't have one port: http.listen is {self.http.listen}, admin.listen {self.admin.listen}; give one of them another"
 
     def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         contexts: dict[tuple[str, ...], Callable[[], object]] = {("mqtt",): self.mqtt.tls_context}

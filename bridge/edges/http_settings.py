@@ -21,6 +21,16 @@ def listen_address(text: str) -> str:
     return text
 
 
+def is_one_place(one: str, other: str) -> bool:
+    """Return True if two listeners can't have these addresses at once, as both have one port, False if they can."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    if one.startswith("unix:") or int(port) != int(other_port) or int(port) == 0:  # 0 is any port that is free
+        return False
+    hosts = {host.strip("[]").lower(), other_host.strip("[]").lower()}
+    # "::" is every address, also those of IPv4 (ipv6(7), IPV6_V6ONLY); "0.0.0.0" is every one of IPv4.
+    return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in name for name in hosts))  # noqa: S104 - it is looked for, not listened on
+
+
 def hooks_address(text: str) -> str:
     """Return *text* if it is an address to listen on, or a socket file as in "unix:/run/mqtthook/hooks.sock"; raise ValueError."""
     if not text.startswith("unix:"):

@@ -48,8 +48,7 @@ class Outbox:
 
     def __init__(self, store: Store, settings: StoreSettings, *, monotonic: Callable[[], float], wall: Callable[[], float], calendar: Callable[[], Calendar] = Calendar) -> None:
         self._store = store
-        self._strict = settings.durability == "strict"
-        self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
+        self._obey(settings)
         self._monotonic, self._wall = monotonic, wall
         self.onlookers = Onlookers(lambda: calendar().date_of(wall()))
         self.conditions = Conditions()
@@ -94,6 +93,15 @@ class Outbox:
         if changes:
             changes.counts = self.accounts.ledger.take()
             self._store.write(changes)
+
+    async def adopt(self, settings: StoreSettings) -> None:
+        """Go on with other bounds and another durability; of a smaller size the file keeps what is in it."""
+        await self._journal.on_thread(self._store.limit, settings.max_size)
+        self._obey(settings)
+
+    def _obey(self, settings: StoreSettings) -> None:
+        self._strict = settings.durability == "strict"
+        self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
 
     def unregister(self, lane: Lane, destination: str) -> None:
         """Offer a destination's letters to nobody: they wait on disk."""

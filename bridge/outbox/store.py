@@ -112,6 +112,10 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
+    def limit(self, max_size: int) -> None:
+        """Let the file grow up to *max_size* bytes; one that is larger stays as large as it is."""
+        _limit(self._db, max_size)
+
     def write(self, changes: Changes, growth: int = 0) -> None:
         """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken.
 
@@ -455,7 +459,7 @@ def locked(path: Path) -> int:
     Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
     """
     try:
-        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = _lock_file(path)
     except OSError as exc:
         raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
     deadline = monotonic() + LOCK_PATIENCE_S
@@ -464,6 +468,20 @@ def locked(path: Path) -> int:
             os.close(lock)
             raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice")
         Pause().wait(LOCK_TURN_S)
+    return lock
+
+
+def _lock_file(path: Path) -> int:
+    """Return the open lock file; one that root makes is its outbox's owner's, as the service would be locked out else."""
+    name = lock_of(path)
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    if os.geteuid() == 0:
+        owner = (path if path.exists() else path.parent).stat()
+        with suppress(OSError):  # a disk that knows no owners
+            os.fchown(lock, owner.st_uid, owner.st_gid)
     return lock
 
 
@@ -492,16 +510,25 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
-            raise ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
+            raise too_new(path, version)
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
-        db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
+        _limit(db, max_size)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def too_new(path: Path, version: int) -> ConfigError:
+    """Return what to raise of an outbox whose tables this program doesn't know."""
+    return ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
+
+
+def _limit(db: sqlite3.Connection, max_size: int) -> None:
+    db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:

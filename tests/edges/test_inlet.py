@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import ssl
 import stat
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -788,7 +789,109 @@ def test_closing_waits_for_a_request_that_is_just_coming(before: bytes, monkeypa
     assert (answer.document["path"], answer.headers["connection"]) == ("/late", "close")
 
 
+# --- other bounds, another address ---
+
+
+def test_who_is_connected_when_an_inlet_retires_is_answered_once_more_and_then_let_go() -> None:
+    """An address that a new config leaves: nobody can come any more, and nobody is cut off."""
+
+    async def work() -> tuple[Answer, bytes]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            port = inlet.port
+            await caller.send(request())
+            assert (await caller.answer()).headers.get("connection") != "close"
+            inlet.retire()
+            inlet.retire()
+            await refuses(port)
+            await caller.send(request("POST /late HTTP/1.1"))
+            answer, rest = await caller.answer(), await caller.rest()
+            await until_true(lambda: inlet.connections == 0)
+            return answer, rest
+
+    answer, rest = run(work())
+    assert (answer.document["path"], answer.headers["connection"], rest) == ("/late", "close", b"")
+
+
+def test_all_who_knocked_before_an_inlet_retires_are_let_in() -> None:
+    """Not as many only as are accepted before the loop turns to others."""
+    many = module.ACCEPTED_AT_ONCE * 2
+
+    async def work() -> int:
+        with listening_tcp("127.0.0.1:0") as listening:
+            port = listening.getsockname()[1]
+            knocking = [socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) for _ in range(many)]
+            trusted = proxies(("127.0.0.0/8",))  # of which any number may come
+            async with Inlet([listening], Desk().answer, max_body=MAX_BODY, trusted=trusted) as inlet:
+                inlet.retire()
+                found = inlet.connections
+            for one in knocking:
+                one.close()
+            return found
+
+    assert run(work()) == many
+
+
+def test_other_bounds_count_from_the_next_request_on_and_on_the_same_connection() -> None:
+    async def work() -> list[Answer]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            await caller.send(request(body=b"123"))
+            answers = [await caller.answer()]
+            inlet.adopt(max_body=3, trusted=Proxies(), tls=None)
+            await caller.send(request(body=b"123"))
+            answers.append(await caller.answer())
+            await caller.send(request(body=b"1234"))
+            return [*answers, await caller.answer()]
+
+    assert [answer.status for answer in run(work())] == [200, 200, 413]
+
+
+def test_a_connection_in_the_clear_ends_with_its_next_answer_where_tls_is_wanted_from_now_on() -> None:
+    async def work() -> tuple[Answer, bytes]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            await caller.send(request())
+            await caller.answer()
+            inlet.adopt(max_body=MAX_BODY, trusted=Proxies(), tls=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            await caller.send(request())
+            return await caller.answer(), await caller.rest()
+
+    answer, rest = run(work())
+    assert (answer.status, answer.headers["connection"], rest) == (200, "close", b"")
+
+
+def test_a_body_that_nobody_asks_for_is_not_read() -> None:
+    """However long it says it is: the answer is about the request's line alone."""
+
+    async def work() -> Answer:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=None) as inlet, calling(inlet.port) as caller:
+            await caller.send(request("POST / HTTP/1.1", f"Content-Length: {1 << 40}") + b"x")
+            return await caller.answer()
+
+    answer = run(work())
+    assert (answer.status, answer.document["length"], answer.headers["connection"]) == (200, 0, "close")
+
+
 # --- listening ---
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_that_is_our_own_may_be_taken_before_it_is_given_up(address: str) -> None:
+    """From loopback to everywhere and back: on one port the kernel takes no two sockets by itself."""
+    with listening_tcp("127.0.0.1:0") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(OSError, match="Address already in use"):
+            listening_tcp(f"{address}:{port}")
+        with listening_tcp(f"{address}:{port}", beside=[first]) as second:
+            first.close()
+            assert not second.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), "shared for a moment only"
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S):
+                second.accept()[0].close()
+            with pytest.raises(OSError, match="Address already in use"):
+                listening_tcp(f"{address}:{port}")
+
+
+def test_a_port_of_somebody_else_is_not_taken_whatever_we_have() -> None:
+    with listening_tcp("127.0.0.1:0") as ours, listening_tcp("127.0.0.1:0") as theirs, pytest.raises(OSError, match="Address already in use"):
+        listening_tcp(f"0.0.0.0:{theirs.getsockname()[1]}", beside=[ours])
 
 
 def test_a_port_in_use_is_an_os_error() -> None:

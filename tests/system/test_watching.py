@@ -329,3 +329,9 @@ def test_tail_says_so_when_the_daemon_is_killed_or_there_is_none(tmp_path: Path,
         bridge.kill()
         assert tail.end() == (1, "mqtthook: the daemon has ended\n")
         assert "no daemon runs" in bridge.command("tail", code=1)
+
+
+def test_tail_does_not_wait_for_what_can_not_come(tmp_path: Path, broker: Mosquitto) -> None:
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", "http://127.0.0.1:9/") + hook("lamp", "lamp/set")) as bridge:
+        assert bridge.command("tail", "--mapping", "nope", code=1) == "mqtthook: there is no mapping or hook 'nope'; known: hall, lamp\n"
+        assert bridge.command("tail", "--destination", "nope", code=1) == "mqtthook: there is no destination 'nope'; known: hall, mqtt\n"

@@ -351,6 +351,16 @@ def test_a_secret_that_is_unfit_or_isnt_there_is_said_without_being_shown(writte
     assert problems(written(text)) == [sentence]
 
 
+def test_a_relative_path_is_meant_from_where_the_program_is_started_and_an_error_says_where_that_is(written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = written(hook_with('"file:light.secret"'))
+    told = f"the file can't be read: No such file or directory; it was looked for from {tmp_path}/here, where this was started: write its whole path"
+    assert problems(path) == [f"config.toml:5: inbound.light.secret: 'file:light.secret': {told}"]
+    file(tmp_path / "here", "light.secret", "0123456789012345")
+    assert load(path, {}).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [
@@ -760,6 +770,38 @@ def test_settings_read_nothing_by_themselves(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1"])
 def test_the_admin_side_needs_no_token_where_nobody_else_reaches_it(written: Write, listen: str) -> None:
     assert load(written(f'version = 1\n[admin]\nlisten = "{listen}"\n'), {}).settings.admin.token is None
+
+
+ONE_PORT = "hooks and the admin side can't have one port: http.listen is {}, admin.listen {}; give one of them another"
+
+
+@pytest.mark.parametrize(
+    ("http", "admin", "is_error"),
+    [
+        ("127.0.0.1:8082", "127.0.0.1:8082", True),
+        ("127.0.0.1:8082", "127.0.0.1:8081", False),
+        ("127.0.0.1:8082", "127.0.0.2:8082", False),
+        ("0.0.0.0:8082", "127.0.0.1:8082", True),
+        ("0.0.0.0:8082", "[::1]:8082", False),
+        ("[::]:8082", "127.0.0.1:8082", True),
+        ("LOCALHOST:8082", "localhost:8082", True),
+        ("unix:/run/mqtthook/hooks.sock", "127.0.0.1:8082", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_listeners_on_one_port_are_an_error_before_one_of_them_fails(written: Write, http: str, admin: str, *, is_error: bool) -> None:
+    path = written(f'version = 1\n[http]\nlisten = "{http}"\n[admin]\nlisten = "{admin}"\n')
+    if is_error:
+        assert problems(path) == [f"config.toml:3: http.listen: {ONE_PORT.format(http, admin)}"]
+    else:
+        assert load(path, {}).settings.admin.listen == admin
+
+
+def test_the_port_that_hooks_have_by_default_is_free_for_the_admin_side_where_there_are_none(written: Write) -> None:
+    admin = 'version = 1\n[admin]\nlisten = "127.0.0.1:8080"\n'
+    assert load(written(admin), {}).settings.admin.listen == "127.0.0.1:8080"
+    hook = '[inbound.light]\nverify = "none"\ntopic = "light/set"\n'
+    assert problems(written(admin + hook)) == [f"config.toml:3: admin.listen: {ONE_PORT.format('127.0.0.1:8080', '127.0.0.1:8080')}"]
 
 
 # Lines

@@ -43,6 +43,7 @@ class Guest(web.RequestHandler):
             max_field_size=FIELD_BYTES,
         )
         self.peer, self.counted_as, self._gone = peer, counted_as, gone
+        self.is_last = False  # its next answer is the last one
         self.busy = False  # a whole request is being answered
         self.since = self._loop.time()  # it came, began a request, or was answered
         self.coming = self._loop.create_future()  # done while no request is under way to us

@@ -24,7 +24,7 @@ RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be f
 MOSQUITTO_WINDOW = 20  # what it gives a client that doesn't ask for more, as over MQTT 3.1.1
 MAX_PACKET = 16 << 20  # bytes of one MQTT packet: a camera's snapshot has some; paho alone would take 256 MB, which a Pi with 512 MB has not
 CONNECT_S = 4.0  # less than the 5 s in which the program has to end
-WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
+WILL_DELAY_S = 1  # a line that breaks and is back at once doesn't flap the status; an orderly end says so itself, and a crash is to be known
 
 MQTT_5 = paho.MQTTv5
 MQTT_3 = paho.MQTTv311
