@@ -245,7 +245,7 @@ def test_switched_off_it_is_taken_away_by_a_reload_and_by_the_next_start(tmp_pat
 def test_a_mapping_that_takes_everything_is_not_fed_by_what_is_told_of_its_own_deliveries(tmp_path: Path, broker: Mosquitto) -> None:
     with device(broker.port, "homeassistant/#", "mqtthook/#") as ear, Receiver() as receiver:
         everything = mapping("hall", receiver.url).replace("hall/#", "#")
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=everything + SWITCHED_ON) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=everything + SWITCHED_ON):
             ear.publish("hall/x", "1")
             until(lambda: ear.payloads("mqtthook/status/last_delivery"), "a delivery to be told of", within=30)
             ear.publish("hall/x", "2")
