@@ -29,6 +29,7 @@ from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError
 from bridge.model import Event, Lane, Letter, Message, State
+from bridge.outbox import rescue
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
@@ -64,6 +65,7 @@ class Bridge:
         self._settings, self._store, self._config = settings, store, config
         self._subscribed_before = self._former_filters()
         self._started_at = time.time()
+        self._rescue = store.note(rescue.NOTE)
         self._house_clock = HouseClock(store.latest_instant())
         clock = self._clock = self._house_clock.clock
         self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
@@ -212,6 +214,7 @@ class Bridge:
             requests_refused=self._requests.refused,
             imbalance=self.outbox.accounts.ledger.imbalance(),
             full=self.outbox.full,
+            damage=rescue.told(self._rescue),
             unsaved=self.outbox.unsaved,
             held=len(self.outbox.pen),
             remembered=len(self.outbox.memories),

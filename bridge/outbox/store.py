@@ -6,10 +6,12 @@ thread at a time. Nothing here opens the file but SQLite: closing another handle
 
 import fcntl
 import json
+import logging
+import mmap
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +19,15 @@ from threading import Event as Pause
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
+from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreDamaged, StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Priority, State
 from bridge.outbox.history import Attempt, attempt_of
 from bridge.outbox.ledger import Counts
-from bridge.outbox.rows import COLUMNS, letter_of, row_of
+from bridge.outbox.rows import COLUMNS, UNREADABLE, letter_of, row_of, storable
 from bridge.outbox.selection import Past, Selection
 from bridge.rules.bodies import unbatched
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
@@ -35,11 +39,30 @@ WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 COMMIT_BYTES = 128 << 10  # what a commit writes beside its letters: the pages of seven indexes, those of tables, and of what is free
 SPARE_BYTES = 256 << 10  # of the disk that new letters leave: enough to delete some of them, and to fold the log into the file
 
+EXAMINED_BYTES, EXAMINED_S = 32 << 20, 2.0  # what a Pi reads through at a start without being noticed; most outboxes are a hundredth of that
+STRANGE_VERSION = 1_000  # no version will be so high: it is damage
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+MISREAD = (*DAMAGE, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT)  # while it is opened: our statements are right, so the file is not
+OURS = (b"CREATE TABLE letter", b"first_tables")  # in each outbox, on different pages of it
+OPEN, CLOSED = b"o", b"c"  # what the lock says of the outbox
+
+# What no version has written, though it may be sound as a database.
+STRANGE = (
+    ("letter", "lane NOT IN ('webhook', 'mqtt') OR priority NOT IN ('high', 'normal') OR state NOT IN ('waiting', 'held', 'dead') OR NOT json_valid(envelope)"),
+    ("memory", "NOT json_valid(state)"),
+    ("attempt", "verdict NOT IN ('delivered', 'retry', 'dead', 'expired')"),
+    ("note", "value != '' AND NOT json_valid(value)"),
+    ("seen", "document IS NOT NULL AND NOT json_valid(document)"),
+)
+
 FULL = "the outbox is full: `store.max_size` is reached, or its disk has no space left"
 
 _PUT = f"""INSERT INTO letter ({COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
     dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
+
+_BURY = """UPDATE letter SET state = 'dead', dead_at = ?, due_at = NULL, begun_at = NULL, priority = 'normal', count = 1, reason = ?, body = CAST(envelope AS BLOB),
+    envelope = json_object('message', json_array('', 0, json('false'), json_object(), ?)) WHERE seq = ?"""
 
 _ATTEMPT = "event, mapping, destination, at, received_at, number, verdict, status, took_ms, reason, answer, count"
 
@@ -86,20 +109,27 @@ class Store:
         self._db = connection
         self._lock = lock
         self._path = path
+        self.unreadable: dict[int, str] = {}  # numbers of letters that were met and could not be read, and why; until they are buried
 
     @classmethod
     def open(cls, path: Path, *, max_size: int) -> Self:
         """Return the outbox at *path*, made or migrated if need be, at most *max_size* bytes.
 
-        Raises AlreadyRunning where another process has it open, StoreBroken where it can't be used.
+        Raises AlreadyRunning where another process has it open, StoreDamaged where it is an outbox and can't be read,
+        StoreBroken where it can't be used.
         """
         lock = locked(path)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
             os.close(descriptor)
-            return cls(_connected(path, max_size), lock, path)
-        except (OSError, sqlite3.Error) as exc:
+            _tell_losses(path, os.pread(lock, 1, 0))
+            opened = cls(_connected(path, max_size), lock, path)
+            os.pwrite(lock, OPEN, 0)
+            return opened
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as exc:
             os.close(lock)
+            if not isinstance(exc, OSError) and _is_misread(exc, path):
+                raise StoreDamaged(f"the outbox {path} is damaged: {exc}; the daemon puts it aside when it starts") from exc
             raise StoreBroken(f"the outbox {path} can't be used: {exc}") from exc
         except BaseException:
             os.close(lock)
@@ -109,6 +139,7 @@ class Store:
         """Close the file, its log folded in."""
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            os.pwrite(self._lock, CLOSED, 0)  # before the log goes: only where there should be one is it missed
         self._db.close()
         os.close(self._lock)
 
@@ -377,6 +408,19 @@ class Store:
         with self._transaction() as db:
             _save_counts(db, counts)
 
+    def purge(self) -> None:
+        """Delete what no version has written."""
+        with self._transaction() as db:
+            for table, condition in STRANGE:
+                db.execute(f"DELETE FROM {table} WHERE {condition}")
+
+    def adopt(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Take rows of another outbox's table over, but for those that are here already, or fit no table."""
+        with self._transaction() as db:
+            for row in rows:
+                with suppress(sqlite3.IntegrityError, UnicodeEncodeError):
+                    db.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+
     def note(self, name: str) -> str | None:
         """Return what was noted under a name, or None."""
         row = self._db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
@@ -399,7 +443,26 @@ class Store:
         return changed
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
-        return [letter_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)]
+        letters = []
+        for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values):
+            try:
+                letters.append(letter_of(row))
+            except UNREADABLE as exc:  # the others go on
+                self.unreadable[row[0]] = f"{type(exc).__name__}: {exc}"
+        return letters
+
+    def bury_unreadable(self, now: float) -> Tally:
+        """Let letters that were met and could not be read be dead ones, which can; return how many of those that waited came of each place and mapping."""
+        buried: Tally = {}
+        with self._transaction() as db:
+            for seq, why in self.unreadable.items():
+                row = db.execute("SELECT lane, destination, mapping, count FROM letter WHERE seq = ? AND state IN ('waiting', 'held')", (seq,)).fetchone()
+                db.execute(_BURY, (now, storable(f"it can't be read: {why}"), now, seq))
+                if row is not None:
+                    place = (Lane(row[0]), row[1], row[2])
+                    buried[place] = buried.get(place, Sum()).plus(1, row[3])
+        self.unreadable = {}
+        return buried
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
@@ -426,9 +489,49 @@ class Store:
                 self._db.execute("ROLLBACK")
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise what goes wrong with the file within as StoreDamaged or StoreBroken."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise _broken(exc) from exc
+
+
 def _broken(exc: sqlite3.Error) -> StoreBroken:
+    if _code(exc) in DAMAGE:
+        return StoreDamaged(f"the outbox is damaged: {exc}")
     # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
-    return StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})")
+    return StoreBroken(f"the outbox can't be written: {exc} ({getattr(exc, 'sqlite_errorname', 'no code')})")
+
+
+def _code(exc: Exception) -> int:
+    """Return SQLite's primary code for an error; Python's own, that a text is no UTF-8, counts as damage."""
+    return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _is_misread(exc: Exception, path: Path) -> bool:
+    """Return True where an outbox could not be opened because of what is in it; False where it is no outbox, or the disk's fault."""
+    # A file of which SQLite only knows that a later version of itself may have written it is opened for reading.
+    is_strange = _code(exc) in MISREAD or (_code(exc) == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK))
+    return is_strange and _is_ours(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return True if an outbox is recognised in a file; only asked where SQLite has it open no more."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content[68:72] == APPLICATION_ID.to_bytes(4, "big") or any(content.find(mark) >= 0 for mark in OURS)  # sqlite.org/fileformat2, 1.3
+
+
+def _tell_losses(path: Path, mark: bytes) -> None:
+    """Say what is not there though the lock's *mark* knows of it."""
+    if mark in (OPEN, CLOSED) and not os.stat(path).st_size:
+        logger.error("the outbox was lost: there was one before, and %s was empty or not there; what waited in it is gone, and a new one is made", path)
+    elif mark == OPEN and not os.path.exists(f"{os.path.realpath(path)}-wal"):
+        logger.error("the outbox's log was lost: %s was not closed, and its -wal is not there; what was written to it last is gone", path)
 
 
 def lock_of(path: Path) -> Path:
@@ -465,8 +568,9 @@ def _flocked(lock: int) -> bool:
 def _connected(path: Path, max_size: int) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
+        if not db.execute("PRAGMA page_count").fetchone()[0]:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is there it would be a write
         for pragma in (
-            "auto_vacuum = INCREMENTAL",
             "journal_mode = WAL",
             "synchronous = FULL",
             "busy_timeout = 5000",
@@ -478,17 +582,39 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
         ):
             db.execute(f"PRAGMA {pragma}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > STRANGE_VERSION:
+            raise sqlite3.DatabaseError(f"its version is {version}")
         if version > SCHEMA_VERSION:
             raise ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
+        _examine(db, os.stat(path).st_size)
         db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _examine(db: sqlite3.Connection, size: int) -> None:
+    """Raise sqlite3.DatabaseError where the file is not sound, as far as that is found soon."""
+    if size > EXAMINED_BYTES:
+        return  # what is met later is dealt with then
+    deadline = monotonic() + EXAMINED_S
+    db.set_progress_handler(lambda: monotonic() > deadline, 10_000)
+    try:
+        if (found := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
+            raise sqlite3.DatabaseError(found)
+        for table, condition in STRANGE:
+            if db.execute(f"SELECT 0 FROM {table} WHERE {condition} LIMIT 1").fetchone() is not None:
+                raise sqlite3.DatabaseError(f"in its table {table} is what no mqtthook has written")
+    except sqlite3.OperationalError as exc:
+        if _code(exc) != sqlite3.SQLITE_INTERRUPT:
+            raise
+    finally:
+        db.set_progress_handler(None, 0)
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:
