@@ -7,7 +7,6 @@ thread at a time. Nothing here opens the file but SQLite: closing another handle
 import fcntl
 import json
 import logging
-import mmap
 import os
 import sqlite3
 import sys
@@ -25,12 +24,12 @@ from bridge.outbox.history import Attempt, attempt_of
 from bridge.outbox.ledger import Counts
 from bridge.outbox.rows import COLUMNS, UNREADABLE, letter_of, row_of, storable
 from bridge.outbox.selection import Past, Selection
+from bridge.outbox.soundness import STRANGE, STRANGE_VERSION, examine, is_damage, is_misread
 from bridge.rules.bodies import unbatched
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
-APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
 
 PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
 CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
@@ -39,21 +38,7 @@ WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 COMMIT_BYTES = 128 << 10  # what a commit writes beside its letters: the pages of seven indexes, those of tables, and of what is free
 SPARE_BYTES = 256 << 10  # of the disk that new letters leave: enough to delete some of them, and to fold the log into the file
 
-EXAMINED_BYTES, EXAMINED_S = 32 << 20, 2.0  # what a Pi reads through at a start without being noticed; most outboxes are a hundredth of that
-STRANGE_VERSION = 1_000  # no version will be so high: it is damage
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-MISREAD = (*DAMAGE, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT)  # while it is opened: our statements are right, so the file is not
-OURS = (b"CREATE TABLE letter", b"first_tables")  # in each outbox, on different pages of it
 OPEN, CLOSED = b"o", b"c"  # what the lock says of the outbox
-
-# What no version has written, though it may be sound as a database.
-STRANGE = (
-    ("letter", "lane NOT IN ('webhook', 'mqtt') OR priority NOT IN ('high', 'normal') OR state NOT IN ('waiting', 'held', 'dead') OR NOT json_valid(envelope)"),
-    ("memory", "NOT json_valid(state)"),
-    ("attempt", "verdict NOT IN ('delivered', 'retry', 'dead', 'expired')"),
-    ("note", "value != '' AND NOT json_valid(value)"),
-    ("seen", "document IS NOT NULL AND NOT json_valid(document)"),
-)
 
 FULL = "the outbox is full: `store.max_size` is reached, or its disk has no space left"
 
@@ -128,7 +113,7 @@ class Store:
             return opened
         except (OSError, sqlite3.Error, UnicodeDecodeError) as exc:
             os.close(lock)
-            if not isinstance(exc, OSError) and _is_misread(exc, path):
+            if not isinstance(exc, OSError) and is_misread(exc, path):
                 raise StoreDamaged(f"the outbox {path} is damaged: {exc}; the daemon puts it aside when it starts") from exc
             raise StoreBroken(f"the outbox {path} can't be used: {exc}") from exc
         except BaseException:
@@ -499,31 +484,10 @@ def reading() -> Iterator[None]:
 
 
 def _broken(exc: sqlite3.Error) -> StoreBroken:
-    if _code(exc) in DAMAGE:
+    if is_damage(exc):
         return StoreDamaged(f"the outbox is damaged: {exc}")
     # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
     return StoreBroken(f"the outbox can't be written: {exc} ({getattr(exc, 'sqlite_errorname', 'no code')})")
-
-
-def _code(exc: Exception) -> int:
-    """Return SQLite's primary code for an error; Python's own, that a text is no UTF-8, counts as damage."""
-    return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
-
-
-def _is_misread(exc: Exception, path: Path) -> bool:
-    """Return True where an outbox could not be opened because of what is in it; False where it is no outbox, or the disk's fault."""
-    # A file of which SQLite only knows that a later version of itself may have written it is opened for reading.
-    is_strange = _code(exc) in MISREAD or (_code(exc) == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK))
-    return is_strange and _is_ours(path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Return True if an outbox is recognised in a file; only asked where SQLite has it open no more."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content[68:72] == APPLICATION_ID.to_bytes(4, "big") or any(content.find(mark) >= 0 for mark in OURS)  # sqlite.org/fileformat2, 1.3
 
 
 def _tell_losses(path: Path, mark: bytes) -> None:
@@ -590,31 +554,12 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
-        _examine(db, os.stat(path).st_size)
+        examine(db, os.stat(path).st_size)
         db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
     except BaseException:
         db.close()
         raise
     return db
-
-
-def _examine(db: sqlite3.Connection, size: int) -> None:
-    """Raise sqlite3.DatabaseError where the file is not sound, as far as that is found soon."""
-    if size > EXAMINED_BYTES:
-        return  # what is met later is dealt with then
-    deadline = monotonic() + EXAMINED_S
-    db.set_progress_handler(lambda: monotonic() > deadline, 10_000)
-    try:
-        if (found := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
-            raise sqlite3.DatabaseError(found)
-        for table, condition in STRANGE:
-            if db.execute(f"SELECT 0 FROM {table} WHERE {condition} LIMIT 1").fetchone() is not None:
-                raise sqlite3.DatabaseError(f"in its table {table} is what no mqtthook has written")
-    except sqlite3.OperationalError as exc:
-        if _code(exc) != sqlite3.SQLITE_INTERRUPT:
-            raise
-    finally:
-        db.set_progress_handler(None, 0)
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:
