@@ -5,6 +5,7 @@ BridgeError
 ├── AlreadyRunning      another daemon holds this outbox          -> exit 78
 ├── RenderError         a message or request doesn't fit its mapping -> dead letter, or 422
 ├── SignatureError      a request isn't who it says it is         -> 401 (Meta's greeting: 403), no reason given
+│   └── UnusableId      it is, but its id can't be kept           -> 400, with the reason
 ├── HookError           a request gets this answer                -> its own status
 ├── StoreFull           nothing more can be made safe now         -> no ack, or 503
 ├── StoreBroken         the disk can't be trusted                 -> exit 74
@@ -39,6 +40,13 @@ class SignatureError(BridgeError):
     def __init__(self, reason: str, *, status: int = 401) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class UnusableId(SignatureError):
+    """A request is verified, but can't be told from others by the id that it bears; the text is for the answer, too."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, status=400)
 
 
 class HookError(BridgeError):

@@ -169,7 +169,9 @@ class Outcome:
     """The judgement of one attempt.
 
     `delay_s` counts for a retry. `pause_s` holds the whole destination back; `disable` stops it
-    until a person resumes it. `alive` tells that the endpoint works, whatever it thinks of this letter.
+    until a person resumes it. `alive` tells that the endpoint works, whatever it thinks of this letter. `elsewhere` tells
+    that the answer came from where the destination isn't any more, and so says nothing of it. `spends` is False for a
+    retry that uses up no attempt: the letter's schedule stays as it was.
     """
 
     verdict: Verdict
@@ -178,6 +180,8 @@ class Outcome:
     pause_s: float | None = None
     disable: bool = False
     alive: bool = True
+    elsewhere: bool = False
+    spends: bool = True
     reply: Reply | None = None
 
 

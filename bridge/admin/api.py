@@ -4,20 +4,21 @@ The queue is reached only through the control socket, a file that this user alon
 neighbour can get at it. On the network side there is nothing that changes anything.
 """
 
-import hmac
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bridge.admin.guard import Guard
 from bridge.admin.queries import past, selection
+from bridge.admin.settings import AdminSettings
 from bridge.errors import BridgeError, ConfigError, StoreFull
 from bridge.model import Letter
 from bridge.outbox.history import Attempt
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.view import letter_document, letter_summary
 from bridge.rules.answers import Response, json_response, problem
-from bridge.rules.inbound import Request
+from bridge.rules.requests import Request
 from bridge.watch.figures import Figures
 
 
@@ -76,11 +77,15 @@ Route = Callable[[Request], Awaitable[Response]]
 
 
 class PublicSide:
-    """`/healthz`, `/readyz` and `/metrics`, behind the token if there is one."""
+    """`/healthz`, `/readyz` and `/metrics`, behind the guard."""
 
-    def __init__(self, watched: Watched, *, token: str | None) -> None:
-        self._watched, self._token = watched, token
+    def __init__(self, watched: Watched, *, monotonic: Callable[[], float]) -> None:
+        self._watched, self._guard = watched, Guard(monotonic)
         self._routes: Mapping[str, Route] = {"/healthz": self._health, "/readyz": self._readiness, "/metrics": self._metrics}
+
+    def adopt(self, settings: AdminSettings) -> None:
+        """Let in whom the settings of now let in."""
+        self._guard.adopt(settings)
 
     async def answer(self, method: str, request: Request) -> Response:
         """Return the answer to a request."""
@@ -89,15 +94,8 @@ class PublicSide:
             return problem(404, f"known here: {', '.join(self._routes)}")
         if method not in ("GET", "HEAD"):
             return problem(405, headers={"Allow": "GET, HEAD"})
-        if not self._knows(request):
-            return problem(401, headers={"WWW-Authenticate": "Bearer"})
-        return await route(request)
-
-    def _knows(self, request: Request) -> bool:
-        if self._token is None:
-            return True
-        given = " ".join(request.headers.get("authorization", ())).encode("utf-8", "replace")
-        return hmac.compare_digest(given, f"Bearer {self._token}".encode())
+        refusal = self._guard.refusal(request, is_health=request.path != "/metrics")
+        return await route(request) if refusal is None else refusal
 
     async def _health(self, _request: Request) -> Response:
         figures = await self._watched.figures()
@@ -200,11 +198,18 @@ class ControlSide:
         return json_response(200, (await self._watched.reload()).document())
 
     async def _tail(self, request: Request) -> Response:
-        asked = _asked(request)
+        asked, figures = _asked(request), await self._watched.figures()
+        _expect_known("mapping or hook", asked.get("mapping"), figures.mappings)
+        _expect_known("destination", asked.get("destination"), figures.destinations)
         return Response(status=200, body=b"", content_type="application/x-ndjson", stream=self._watched.tail(asked.get("mapping"), asked.get("destination")))
 
     async def _history(self, request: Request) -> Response:
         return json_response(200, [attempt.document() for attempt in await self._watched.queue.history(past(_asked(request)))])
+
+
+def _expect_known(what: str, name: str | None, known: Collection[str]) -> None:
+    if name is not None and name not in known:
+        raise BridgeError(f"there is no {what} {name!r}; known: {', '.join(known) or 'none'}")
 
 
 def _asked(request: Request) -> dict[str, Any]:

@@ -23,8 +23,13 @@ class AdminSettings(Slice):
         return self
 
 
+def host_of(listen: str) -> str:
+    """Return the host of an address to listen on, in small letters."""
+    return listen.rpartition(":")[0].strip("[]").lower()
+
+
 def _is_loopback(listen: str) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
+    host = host_of(listen)
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -17,10 +17,10 @@ from pathlib import Path
 from bridge import __version__
 from bridge.admin.api import Watched
 from bridge.app.clock import HouseClock
-from bridge.app.destinations import Destinations, note_of, state_of
+from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
 from bridge.app.home_assistant import NOTE, HomeAssistant
-from bridge.app.listeners import Listeners
+from bridge.app.listeners import Listeners, Sockets
 from bridge.app.teller import WATCH_EVERY_S, Teller
 from bridge.config.changes import Changes
 from bridge.config.settings import Settings
@@ -28,12 +28,13 @@ from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError
-from bridge.model import Event, Lane, Letter, Message, State
+from bridge.model import Lane, Message, State
 from bridge.outbox import rescue
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
 from bridge.outbox.gatekeeper import Gatekeeper
+from bridge.outbox.holds import note_of
 from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
@@ -41,13 +42,13 @@ from bridge.outbox.selection import PART, Selection
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
-from bridge.rules.events import event_for, readdressed
+from bridge.rules.forwarding import forwarding
 from bridge.rules.home_assistant import Device
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.inbound import Hooks
 from bridge.rules.outbound import Routes
 from bridge.rules.replies import account
-from bridge.rules.subscriptions import Subscription, subscriptions
+from bridge.rules.subscriptions import Replay, Subscription, subscriptions
 from bridge.rules.topics import Filter
 from bridge.watch.figures import ConfigFigures, DestinationFigures, Figures, MappingFigures, outcomes
 
@@ -60,17 +61,19 @@ FORGET_EVERY_S = 3_600.0  # how often ids that no sender repeats any more are cl
 class Bridge:
     """The parts of one running bridge."""
 
-    def __init__(self, settings: Settings, store: Store, outlet: Outlet, control: Path, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, outlet: Outlet, control: Path, sockets: Sockets, *, config: Callable[[], ConfigFigures], reload: Callable[[], Awaitable[Changes]]
+    ) -> None:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
-        self._subscribed_before = self._former_filters()
+        self._subscribed_before, self._replayed_before = self._subscribed_by_then()
         self._started_at = time.time()
         self._rescue = store.note(rescue.NOTE)
         self._house_clock = HouseClock(store.latest_instant())
         clock = self._clock = self._house_clock.clock
         self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
         self._routes, self._hooks = settings.routes(), settings.hooks()
-        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id)
+        self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id, is_there=lambda: self._broker.is_there())
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
         self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)
@@ -97,15 +100,24 @@ class Bridge:
         )
         self.outbox.keep_latest(_latest(self._routes))
         wanted = _wanted(self._routes, self._hooks, self._home_assistant.device)
-        self._broker = Broker(settings.mqtt, wanted, take=self._messages.take, stored=self.outbox.origins, former=self._subscribed_before)
-        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, event_of=self._event_of)
+        self._broker = Broker(
+            settings.mqtt,
+            wanted,
+            _replays(self._routes),
+            take=self._messages.take,
+            stored=self.outbox.origins,
+            former=self._subscribed_before,
+            replayed=self._replayed_before,
+        )
+        self._destinations = Destinations(self.outbox, outlet, self._replies, clock=clock, routes=lambda: self._routes)
         self._destinations.open(settings.destinations(), {name: store.note(note_of(name)) for name in settings.destinations()})
         self._commands = Commands(self.outbox, self._broker, self._devices, self._storms, clock=clock).courier()
-        self._listeners = Listeners(self._requests, self._watched(reload), control)
+        self._listeners = Listeners(self._requests, self._watched(reload), control, sockets)
         self._heartbeat = Heartbeat(outlet, self.figures, clock=clock)
         self._teller = Teller(self.outbox, self._broker, self.figures, clock=clock, new_id=_new_event_id)
+        self._destinations.on_change = self._teller.wake
         self._broker.on_change = self._broker_changed
-        self._broker.on_subscribed = self._subscribed
+        self._broker.subscriptions.on_confirmed = self._subscribed
         self._tasks: asyncio.TaskGroup | None = None  # while another config can be adopted
         self._adopting = asyncio.Lock()
 
@@ -147,10 +159,10 @@ class Bridge:
                 task.cancel()
 
     async def adopt(self, settings: Settings) -> None:
-        """Go on with other mappings, hooks and destinations, in one step: what is the same in both configs notices nothing.
+        """Go on with another config, whose sockets are bound, in one step: what is the same in both notices nothing.
 
-        Returns when the couriers of destinations that are not there any more have come back. Raises ListenError where
-        hooks can't be listened for, and BridgeError where the parts are ending; nothing has changed then.
+        Returns when the couriers of destinations that are not there any more have come back. Raises BridgeError where the
+        parts are ending; nothing has changed then.
         """
         async with self._adopting:
             if self._tasks is None:
@@ -160,18 +172,16 @@ class Bridge:
             await asyncio.wait(ending)
         with suppress(TimeoutError):  # what is published from here on is heard; of a broker that is away nobody waits for that
             async with asyncio.timeout(SUBSCRIBED_S if self._broker.connected else 0):
-                await self._broker.subscribed.wait()
+                await self._broker.subscriptions.confirmed.wait()
 
     async def _adopt(self, settings: Settings, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         noted = {name: await self.outbox.noted(note_of(name)) for name in settings.destinations() if name not in self._destinations.couriers}
         routes, hooks = settings.routes(), settings.hooks()
-        before, self._requests.hooks = self._requests.hooks, hooks
-        try:
-            await self._listeners.open_hooks(settings)
-        except BaseException:
-            self._requests.hooks = before
-            raise
+        if settings.store != self._settings.store:
+            await self.outbox.adopt(settings.store)
         # From here to the end of the step nothing else runs.
+        self._listeners.adopt(settings)
+        self._requests.hooks = hooks
         self._settings, self._routes, self._hooks = settings, routes, hooks
         ending = self._destinations.adopt(settings.destinations(), noted)
         self._destinations.start(tasks)
@@ -181,11 +191,16 @@ class Bridge:
         self.outbox.adopt_latest(_latest(routes))
         self._home_assistant.adopt(settings)
         self._messages.aside = _aside(self._home_assistant.device)
-        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device)):
+        if self._broker.adopt(_wanted(routes, hooks, self._home_assistant.device), _replays(routes)):
             self._devices.listening(on=False)  # what the broker keeps of devices that are new to us has still to come
         self._teller.wake()
         self._heartbeat.wake()
         return ending
+
+    def look(self) -> None:
+        """Let those look who tell how everything does: which config runs has changed, or that it is refused."""
+        self._teller.wake()
+        self._heartbeat.wake()
 
     def not_ready(self) -> str | None:
         """Return why the bridge is not ready, or None if it is."""
@@ -198,6 +213,7 @@ class Bridge:
         used, most = await self.outbox.size()
         oldest = await self.outbox.oldest()
         counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
+        failures = self.outbox.conditions.failures()
         configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
         names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
@@ -230,6 +246,8 @@ class Bridge:
                     waiting=waiting.get(name, 0),
                     dead_letters=self.outbox.accounts.dead.get(name, 0),
                     outcomes=outcomes(counts.get(name, {})),
+                    conditions_failed=failures[name].count if name in failures else 0,
+                    last_failure=failures[name].last if name in failures else None,
                 )
                 for name in names
             },
@@ -248,7 +266,7 @@ class Bridge:
         destination = self._settings.destinations().get(to)
         if destination is None:
             raise RenderError(f"there is no destination {to!r}; known: {', '.join(self._destinations.couriers) or 'none'}")
-        return await self.outbox.handling.move(wanted, to, lambda event: readdressed(event, destination))
+        return await self.outbox.handling.move(wanted, to, forwarding(destination, self._routes))
 
     def _each(self, destination: str | None, act: Callable[[Courier], None]) -> list[str]:
         couriers = [courier for name, courier in self._destinations.couriers.items() if destination in (None, name)]
@@ -270,16 +288,6 @@ class Bridge:
             reload=reload,
             tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
-
-    def _event_of(self, letter: Letter) -> Event:
-        """Return a letter's event; one that could not be rendered when it came is rendered now."""
-        if isinstance(letter.content, Event):
-            return letter.content
-        assert isinstance(letter.content, Message)
-        route = self._routes.named(letter.mapping)
-        if route is None:
-            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
 
     # --- what happens ---
 
@@ -313,15 +321,20 @@ class Bridge:
         self.resume(None)
         self._teller.wake()
 
-    def _former_filters(self) -> list[str]:
+    def _subscribed_by_then(self) -> tuple[list[str], list[Replay] | None]:
+        """Return the filters that the last run left subscribed, and what was replayed by then; an earlier version noted no replays."""
         noted = json.loads(self._store.note("subscriptions") or "{}")
-        return sorted(noted.get("filters", ())) if noted.get("client_id") == self._settings.mqtt.client_id else []
+        if noted.get("client_id") != self._settings.mqtt.client_id:
+            return [], None
+        replayed = noted.get("replayed")
+        return sorted(noted.get("filters", ())), None if replayed is None else [Replay(mapping, plain) for mapping, plain in replayed]
 
-    def _subscribed(self, filters: list[str]) -> None:
+    def _subscribed(self, filters: list[str], replayed: list[Replay]) -> None:
         self._devices.listening(on=True)
-        if filters != self._subscribed_before:
-            self._subscribed_before = filters
-            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters}))
+        if (filters, replayed) != (self._subscribed_before, self._replayed_before):
+            self._subscribed_before, self._replayed_before = filters, replayed
+            plain = [[replay.mapping, replay.plain] for replay in replayed]
+            self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters, "replayed": plain}))
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.accounts.waiting.items()}
@@ -331,6 +344,7 @@ class Bridge:
                 waiting=waiting.get(name, 0),
                 failures=couriers[name].failures if name in couriers else 0,
                 state=state_of(couriers[name]) if name in couriers else "not in the config any more",
+                reason=reason_of(couriers[name]) if name in couriers else None,
                 disabled=couriers[name].disabled if name in couriers else "it is not in the config any more",
                 delivered_at=couriers[name].delivered_at if name in couriers else None,
             )
@@ -369,6 +383,11 @@ def _latest(routes: Routes) -> list[str]:
 
 def _aside(device: Device | None) -> str:
     return "" if device is None else device.last_delivery
+
+
+def _replays(routes: Routes) -> list[Replay]:
+    """Return what mappings are to be given once of what the broker keeps."""
+    return sorted(Replay(route.mapping, filter.plain) for route in routes.all if route.rule.retained != "ignore" for filter in route.rule.topic)
 
 
 def _wanted(routes: Routes, hooks: Hooks, device: Device | None) -> dict[str, Subscription]:

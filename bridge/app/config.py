@@ -35,12 +35,14 @@ class Source:
 class RunningConfig:
     """Which config runs, and which is to."""
 
-    def __init__(self, settings: Settings, source: Source | None, *, wall: Callable[[], float]) -> None:
-        self.settings, self._source, self._wall = settings, source, wall
+    def __init__(self, settings: Settings, source: Source | None, *, bind: Callable[[Settings], None], wall: Callable[[], float]) -> None:
+        """Begin with *settings*; *bind* has the sockets of others before they count, and raises ListenError where that can't be."""
+        self.settings, self._source, self._bind, self._wall = settings, source, bind, wall
         self._log = settings.log
         self.figures = ConfigFigures(loaded_at=wall())
         self.wants_anew = asyncio.Event()
         self.adopt: Callable[[Settings], Awaitable[None]] | None = None  # while the parts run
+        self.on_change: Callable[[], None] = lambda: None  # what its figures say is another
         self._former: Settings | None = None
         self._reloading = asyncio.Lock()
         self._running = asyncio.Event()
@@ -71,6 +73,7 @@ class RunningConfig:
         found = changes(self.settings, loaded.settings)
         for warning in loaded.warnings if found else ():
             logger.warning("%s", warning)
+        self._bind(loaded.settings)
         if found.anew:
             self._former, self.settings = self.settings, loaded.settings
             self._running.clear()
@@ -88,12 +91,14 @@ class RunningConfig:
             self._log = self.settings.log
             log.configure(self._log)
         self.figures = replace(self.figures, loaded_at=self._wall(), problems=(), applied=self.figures.applied + 1)
+        self.on_change()
 
     def _refused(self, exc: BridgeError) -> None:
         problems = tuple(exc.problems) if isinstance(exc, ConfigError) else (str(exc),)
         self.figures = replace(self.figures, problems=problems, refused=self.figures.refused + 1)
         for problem in problems:
             logger.error("config not used, the one before it goes on running: %s", problem)
+        self.on_change()
 
     # --- parts that start anew ---
 

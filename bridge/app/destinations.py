@@ -1,25 +1,29 @@
 """The destinations: a courier for each, made as the config says, and made over when that changes.
 
-What holds one back, a breaker, a 410 or a person, is noted in the outbox, so that it lasts over a restart.
+What holds one back, a breaker, a 410, a Retry-After or a person, is noted in the outbox, so that it lasts over a restart.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.edges.apprise import Notifier
 from bridge.edges.outlet import Outlet
-from bridge.model import Event, Lane, Letter, Outcome, Reply
+from bridge.errors import RenderError
+from bridge.model import Event, Lane, Letter, Message, Outcome, Reply, Verdict
 from bridge.outbox.courier import Clock, Courier, Judge, Send
+from bridge.outbox.holds import Hold, note_of
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
 from bridge.rules import notices
 from bridge.rules.access import TlsSettings
-from bridge.rules.outbound import Destination
+from bridge.rules.events import event_for
+from bridge.rules.forwarding import forwarded, leads_elsewhere, unknown_at
+from bridge.rules.outbound import Destination, Routes
 from bridge.rules.pacing import SPAN_S, Breaker, Pace
-from bridge.rules.retry import judge
+from bridge.rules.retry import MAX_PAUSE_S, judge
 from bridge.rules.signing import sign
 
 logger = logging.getLogger(__name__)
@@ -36,11 +40,13 @@ class _Way(NamedTuple):
 class Destinations:
     """The couriers of all destinations, by name."""
 
-    def __init__(self, outbox: Outbox, outlet: Outlet, replies: ReplyIntake, *, clock: Clock, event_of: Callable[[Letter], Event]) -> None:
-        self._outbox, self._outlet, self._replies, self._clock, self._event_of = outbox, outlet, replies, clock, event_of
+    def __init__(self, outbox: Outbox, outlet: Outlet, replies: ReplyIntake, *, clock: Clock, routes: Callable[[], Routes]) -> None:
+        self._outbox, self._outlet, self._replies, self._clock, self._routes = outbox, outlet, replies, clock, routes
         self._settings: dict[str, Destination] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._shown: dict[str, str] = {}
         self._ready = True
+        self.on_change: Callable[[], None] = lambda: None  # the state of a destination is another
         self.couriers: dict[str, Courier] = {}
 
     def open(self, settings: Mapping[str, Destination], noted: Mapping[str, str | None]) -> None:
@@ -92,7 +98,8 @@ class Destinations:
         courier = Courier(Lane.WEBHOOK, name, outbox=self._outbox, clock=self._clock, send=way.send, judge=way.judge, pace=way.pace)
         courier.follow = self._replies.follow
         courier.allow(ready=self._ready)
-        self._restore(courier, destination, json.loads(noted or "{}"))
+        self._restore(courier, destination, Hold.read(noted))
+        self._shown[name] = state_of(courier)
         courier.on_change = self._keep
         return courier
 
@@ -102,60 +109,90 @@ class Destinations:
         if not courier.halted:
             courier.resume()
         self._keep(courier)
-        waiting = self._outbox.accounts.waiting.get((Lane.WEBHOOK, courier.destination), 0)
+        name = courier.destination
+        waiting = self._outbox.accounts.waiting.get((Lane.WEBHOOK, name), 0)
         if waiting and _place(before) != _place(destination):
-            name = courier.destination
-            what = "waiting events keep the url they were made with destination=%s waiting=%d; `mqtthook queue move --destination %s --to %s` gives them the new one"
-            logger.warning(what, name, waiting, name, name)
+            if unknown := unknown_at(name, self._routes()):
+                what = "waiting events may keep the url they were made with, as the new one needs %r, which they don't tell any more destination=%s waiting=%d; %s"
+                logger.warning(what, min(unknown), name, waiting, f"`mqtthook queue move --destination {name} --to NAME` sends them to another destination")
+            else:
+                logger.info("waiting events go to the new url destination=%s waiting=%d", name, waiting)
 
     def _way(self, destination: Destination) -> _Way:
         keys, channel = destination.signing_keys(), Notifier(destination) if destination.apprise else self._outlet.channel(destination)
         judging = destination.judging
 
         async def send(letter: Letter) -> Reply:
-            event = self._event_of(letter)
+            event = self._event_of(letter, destination)
             signed = sign(destination.signing, keys, id=letter.id, now=self._clock.date(), body=event.body)
             return await channel.send(event, signed)
 
-        def judged(letter: Letter, reply: Reply, now: float, u: float) -> Outcome:
-            return judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u)
+        def judged(letter: Letter, reply: Reply, now: float, u: float, *, probe: bool) -> Outcome:
+            outcome = judge(reply, judging, attempt=letter.attempts + 1, age_s=max(now - letter.created_at, 0.0), now=self._clock.date(), u=u, probe=probe)
+            return outcome if outcome.verdict is Verdict.DELIVERED else replace(outcome, elsewhere=self._went_elsewhere(letter, destination))
 
         span_s = 0.0 if "breaker" in destination.model_fields_set else SPAN_S
         return _Way(send, judged, Pace(concurrency=destination.concurrency, rate=destination.rate, breaker=destination.breaker, span_s=span_s))
 
+    def _event_of(self, letter: Letter, destination: Destination) -> Event:
+        """Return a letter's event as it is sent to *destination* now; one that could not be rendered when it came is rendered now."""
+        route = self._routes().named(letter.mapping)
+        if isinstance(letter.content, Event):
+            return forwarded(letter, letter.content, destination, None if route is None else route.rule)
+        assert isinstance(letter.content, Message)
+        if route is None:
+            raise RenderError(f"there is no mapping {letter.mapping!r} any more")
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
+
+    def _went_elsewhere(self, letter: Letter, destination: Destination) -> bool:
+        """Return True if a letter that was sent to *destination* as that was went to where its destination isn't any more, False if not."""
+        now = self._settings.get(letter.destination)
+        if now is None or (now.url, now.apprise) != (destination.url, destination.apprise):
+            return True
+        return isinstance(letter.content, Event) and leads_elsewhere(self._event_of(letter, destination), destination)
+
     # --- what holds one back ---
 
-    def _restore(self, courier: Courier, destination: Destination, noted: Mapping[str, object]) -> None:
-        """Let a destination be held back as it was when the last run ended; another URL is another destination."""
-        if noted.get("url") != _place(destination):
+    def _restore(self, courier: Courier, destination: Destination, hold: Hold) -> None:
+        """Let a destination be held back as it was when the last run ended. Another URL is another destination, but for a person's word."""
+        courier.halted = hold.halted
+        if hold.url != _place(destination):
             return
-        disabled, open_until, failures = noted["disabled"], noted["open_until"], noted["failures"]
-        courier.disabled, courier.halted = None if disabled is None else str(disabled), bool(noted["halted"])
-        if isinstance(open_until, int | float) and isinstance(failures, int):
-            left_s = min(max(open_until - self._clock.wall(), 0.0), destination.breaker.pause)
-            courier.breaker = Breaker(failures=failures, open_until=self._clock.monotonic() + left_s)
-            courier.failures = failures
+        courier.disabled = hold.disabled
+        if hold.open_until is not None:
+            left_s = min(max(hold.open_until - self._clock.wall(), 0.0), destination.breaker.pause)
+            courier.breaker = Breaker(failures=hold.failures, open_until=self._clock.monotonic() + left_s)
+            courier.failures, courier.broken = hold.failures, hold.reason
+        if hold.paused_until is not None:
+            courier.paused_until = self._clock.monotonic() + min(max(hold.paused_until - self._clock.wall(), 0.0), MAX_PAUSE_S)
 
     def _keep(self, courier: Courier) -> None:
-        """Keep over restarts what holds a destination back, and say what a person has to know."""
-        name, until = courier.destination, courier.breaker.open_until
-        place = _place(self._settings[name]) if name in self._settings else ""
-        open_until = None if until is None else self._clock.wall() + until - self._clock.monotonic()
-        state = {"url": place, "disabled": courier.disabled, "halted": courier.halted, "open_until": open_until, "failures": courier.breaker.failures}
-        self._outbox.note(note_of(name), json.dumps(state) if courier.disabled or courier.halted or open_until else "")
-        if courier.disabled is not None:
-            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", name, courier.disabled, name)
-
-
-def note_of(destination: str) -> str:
-    """Return the name under which is noted what holds a destination back."""
-    return f"destination {destination}"
+        """Keep over restarts what holds a destination back, and tell where that shows."""
+        name, until, now = courier.destination, courier.breaker.open_until, self._clock.monotonic()
+        hold = Hold(
+            url=_place(self._settings[name]) if name in self._settings else "",
+            disabled=courier.disabled,
+            halted=courier.halted,
+            open_until=None if until is None else self._clock.wall() + until - now,
+            failures=courier.breaker.failures,
+            reason=courier.broken,
+            paused_until=self._clock.wall() + courier.paused_until - now if courier.paused_until > now else None,
+        )
+        self._outbox.note(note_of(name), hold.written())
+        if self._shown[name] != (state := state_of(courier)):
+            self._shown[name] = state
+            self.on_change()
 
 
 def state_of(courier: Courier) -> str:
     """Return what holds a destination back, in a word or two, or how it does."""
     states = {"disabled": courier.disabled is not None, "paused": courier.halted, "breaker open": courier.breaker.is_open, "failing": courier.failures > 0}
     return next((state for state, holds in states.items() if holds), "ok")
+
+
+def reason_of(courier: Courier) -> str | None:
+    """Return why a destination is held back, in the receiver's or the network's terms; None where it isn't, or where a person did it."""
+    return {"disabled": courier.disabled, "breaker open": courier.broken}.get(state_of(courier))
 
 
 def _is_same(one: Destination, other: Destination) -> bool:

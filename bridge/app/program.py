@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.app.bridge import Bridge
 from bridge.app.config import RunningConfig, Source
+from bridge.app.listeners import Sockets
 from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.outlet import Outlet
@@ -26,20 +27,22 @@ async def run(settings: Settings, state: Path, *, source: Source | None = None, 
     *source* is where the config is read anew, None if that can't be. Raises
     AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
     """
-    config = RunningConfig(settings, source, wall=time.time)
+    sockets = Sockets()
+    config = RunningConfig(settings, source, bind=sockets.bind, wall=time.time)
     stop = stop or _told_by_signals(config)
     watching = asyncio.create_task(config.watch(), name="config file")
     try:
         while not stop.is_set():
-            await _run_once(config, state, stop, ready)
+            await _run_once(config, state, sockets, stop, ready)
     except* (BridgeError, OSError) as failed:
         raise _first(failed) from None
     finally:
         watching.cancel()
+        sockets.close()
     logger.info("stopped")
 
 
-async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def _run_once(config: RunningConfig, state: Path, sockets: Sockets, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run the parts until the program is to stop, or a new config wants them to start anew; one that can't run is given up for the last one."""
     config.start_anew()
     began = False
@@ -51,7 +54,7 @@ async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, rea
         _tell_ready(ready)
 
     try:
-        await _run_parts(config, state, stop, begun)
+        await _run_parts(config, state, sockets, stop, begun)
     except* (BridgeError, OSError) as failed:
         first = _first(failed)
         if isinstance(first, StoreDamaged):  # met while it runs: what was under way is open still, so the next process goes on, with a sound one
@@ -61,33 +64,33 @@ async def _run_once(config: RunningConfig, state: Path, stop: asyncio.Event, rea
             raise
 
 
-async def _run_parts(config: RunningConfig, state: Path, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def _run_parts(config: RunningConfig, state: Path, sockets: Sockets, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     async with Outlet() as outlet:
-        store, bridge = _parts(config, state, outlet)
-        config.adopt = bridge.adopt
+        store, bridge = _parts(config, state, outlet, sockets)
+        config.adopt, config.on_change = bridge.adopt, bridge.look
         try:
-            await bridge.run(lambda: _either(stop, config.wants_anew), ready=ready)
+            await bridge.run(lambda: _either(stop, config.wants_anew, sockets), ready=ready)
         finally:
-            config.adopt = None
+            config.adopt, config.on_change = None, lambda: None
             bridge.outbox.shut()
             store.close()
 
 
-def _parts(config: RunningConfig, state: Path, outlet: Outlet, *, damage: str | None = None) -> tuple[Store, Bridge]:
+def _parts(config: RunningConfig, state: Path, outlet: Outlet, sockets: Sockets, *, damage: str | None = None) -> tuple[Store, Bridge]:
     """Return the open outbox and the bridge over it; an outbox that turns out to be damaged gives way to a new one."""
     settings = config.settings
     store = opened(settings.outbox(state), max_size=settings.store.max_size, damage=damage)
     try:
         with reading():
-            return store, Bridge(settings, store, outlet, settings.control_socket(state), config=lambda: config.figures, reload=config.reload)
+            return store, Bridge(settings, store, outlet, settings.control_socket(state), sockets, config=lambda: config.figures, reload=config.reload)
     except BaseException as exc:
         store.close()
         if damage is not None or not isinstance(exc, StoreDamaged):
             raise
-        return _parts(config, state, outlet, damage=cause(exc))
+        return _parts(config, state, outlet, sockets, damage=cause(exc))
 
 
-async def _either(stop: asyncio.Event, anew: asyncio.Event) -> None:
+async def _either(stop: asyncio.Event, anew: asyncio.Event, sockets: Sockets) -> None:
     waiting = [asyncio.ensure_future(event.wait()) for event in (stop, anew)]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -96,6 +99,7 @@ async def _either(stop: asyncio.Event, anew: asyncio.Event) -> None:
             one.cancel()
     if stop.is_set():
         systemd.notify("STOPPING=1")
+        sockets.close()  # the listeners have their own yet; while parts start anew these keep who calls waiting
 
 
 def _tell_ready(ready: Callable[[], None]) -> None:

@@ -18,10 +18,11 @@ from bridge.watch.alerts import Alert, Told, alert_letter, alerts, config_status
 from bridge.watch.figures import Figures
 
 WATCH_EVERY_S = 10.0
+SOONEST_S = 1.0  # after a look: however often anything changes, a look at the outbox and a handful of publishes a second at most
 
 
 class Teller:
-    """Looks at the figures now and then, and tells."""
+    """Looks at the figures now and then, at once where something changes, and tells."""
 
     def __init__(self, outbox: Outbox, broker: Broker, figures: Callable[[], Awaitable[Figures]], *, clock: Clock, new_id: Callable[[], str]) -> None:
         self._outbox, self._broker, self._figures, self._clock, self._new_id = outbox, broker, figures, clock, new_id
@@ -42,8 +43,9 @@ class Teller:
             for alert in due:
                 self._raise(alert, settings())
             await self._show(figures, settings())
+            await asyncio.sleep(SOONEST_S)
             with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_EVERY_S):
+                async with asyncio.timeout(WATCH_EVERY_S - SOONEST_S):
                     await self._wake.wait()
 
     async def _show(self, figures: Figures, settings: Settings) -> None:

@@ -13,6 +13,7 @@ import click
 from bridge.config.load import SYSTEM_CONFIG, Loaded, find, load
 from bridge.config.settings import Settings, state_directory
 from bridge.errors import ConfigError
+from bridge.rules.learn.wishes import escaped
 
 CONFIG_EXIT = 78  # sysexits.h EX_CONFIG; the unit doesn't restart on it
 IO_EXIT = 74  # sysexits.h EX_IOERR
@@ -25,8 +26,26 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def config_option(function: Function) -> Function:
     """Give a command `--config`."""
-    text = "The config file; else $MQTTHOOK_CONFIG, ./config.toml, /etc/mqtthook/config.toml."
-    return click.option("--config", "config", metavar="FILE", help=text)(function)
+    return _config("The config file; else $MQTTHOOK_CONFIG, ./config.toml, /etc/mqtthook/config.toml.")(function)
+
+
+def unread_config_option(function: Function) -> Function:
+    """Give a command that reads no config a `--config` too: scripts pass it to all of them."""
+    return _config("Taken as by every command; this one reads no config.", expose_value=False)(function)
+
+
+def service_config_option(function: Function) -> Function:
+    """Give a command a `--config` that may only be the service's; raises click's BadParameter for another."""
+    return _config(f"The service's config, which is always {SYSTEM_CONFIG}.", callback=_only_the_service_s, expose_value=False)(function)
+
+
+def _config(text: str, **more: Any) -> Callable[[Function], Function]:
+    return click.option("--config", "config", metavar="FILE", help=text, **more)
+
+
+def _only_the_service_s(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None and Path(value).absolute() != SYSTEM_CONFIG:
+        raise click.BadParameter(f"the service's config is {SYSTEM_CONFIG}, not {value}: copy yours there first, as in `sudo install -D -m 640 {value} {SYSTEM_CONFIG}`")
 
 
 def json_option(function: Function) -> Function:
@@ -83,6 +102,11 @@ def stale_since(found: Loaded, loaded_at: float) -> str | None:
     if not found.path.exists() or found.path.stat().st_mtime <= loaded_at:
         return None
     return f"{found.path} was changed after the daemon read it: `mqtthook reload` makes that count"
+
+
+def failures(count: int, last: str) -> str:
+    """Return a sentence about conditions that failed, and why the last of them did."""
+    return f"{count} {'conditions' if count > 1 else 'condition'} could not be evaluated, last: {escaped(last)}"
 
 
 def print_json(document: Any) -> None:

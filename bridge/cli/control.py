@@ -18,7 +18,9 @@ class ControlError(BridgeError):
     """The daemon could not do what it was asked."""
 
 
-class _Connection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to who listens in a socket file."""
+
     def __init__(self, path: Path, answer_s: float) -> None:
         super().__init__("localhost", timeout=answer_s)
         self._path = path
@@ -39,7 +41,7 @@ def follow(path: Path, place: str, asked: object) -> Iterator[Any] | None:
 
     Raises ControlError where it refuses, or falls silent for ANSWER_S.
     """
-    connection = _Connection(path, ANSWER_S)
+    connection = UnixConnection(path, ANSWER_S)
     try:
         connection.request("POST", place, json.dumps(asked), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -54,7 +56,7 @@ def follow(path: Path, place: str, asked: object) -> Iterator[Any] | None:
         raise ControlError(f"the daemon did not answer: {exc}") from exc
 
 
-def _lines(connection: _Connection, response: http.client.HTTPResponse) -> Iterator[Any]:
+def _lines(connection: UnixConnection, response: http.client.HTTPResponse) -> Iterator[Any]:
     with closing(connection):
         try:
             while line := response.readline():
@@ -71,7 +73,7 @@ def ask(path: Path, method: str, place: str, asked: object = None, *, answer_s: 
 
     Raises ControlError where it refuses, or says nothing for *answer_s*, and ConfigError where the config is why.
     """
-    connection = _Connection(path, answer_s)
+    connection = UnixConnection(path, answer_s)
     try:
         connection.request(method, place, None if asked is None else json.dumps(asked), {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, fail
+from bridge.cli.common import complain, fail, unread_config_option
 from bridge.cli.control import ask
 from bridge.errors import BridgeError
 
@@ -23,6 +23,7 @@ EXTRA = {"amqtt", "standardwebhooks"}  # what `pip install 'mqtthook[demo]'` bri
 
 @click.command("demo")
 @click.option("--fast", is_flag=True, help="Without the pauses for the reader.")
+@unread_config_option
 def command(fast: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Show the whole loop in 15 seconds: a motion sensor, a signed webhook, a lamp, and an outage.
 

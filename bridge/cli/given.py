@@ -12,6 +12,7 @@ import click
 from bridge.errors import BridgeError
 from bridge.rules.ids import RANDOM_BYTES, ulid
 from bridge.rules.instants import instant
+from bridge.rules.topics import topic_problem
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -56,6 +57,14 @@ def headers_given(_ctx: click.Context, _param: click.Parameter, lines: tuple[str
     if None in found:
         raise click.BadParameter(f"{lines[found.index(None)]!r}: expected a header such as 'X-GitHub-Event: push'")
     return tuple((header[1], header[2]) for header in found if header is not None)
+
+
+def topic_given(_ctx: click.Context, _param: click.Parameter, topic: str | None) -> str | None:
+    """Return the topic that an option names, None if it isn't given."""
+    # Nothing may be published to $SYS, but the broker itself does.
+    if topic is not None and (problem := topic_problem(topic.removeprefix("$"))):
+        raise click.BadParameter(f"expected a topic, not a filter: {problem}")
+    return topic
 
 
 def since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -1,12 +1,12 @@
 """`mqtthook install-service` and `uninstall-service`: a service of systemd, and its end."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
-from bridge.cli.common import CONFIG_EXIT, complain
+from bridge.cli.common import CONFIG_EXIT, complain, service_config_option, title
 from bridge.cli.secret import SECRET_BYTES
 from bridge.config import first
 from bridge.config.first import Answers
@@ -14,10 +14,10 @@ from bridge.config.load import load
 from bridge.errors import BridgeError, ConfigError
 from bridge.rules.signing import new_secret
 from bridge.service.machine import Machine, this_program, unit_text
-from bridge.service.plan import CONFIG, CREDENTIAL_DIRECTORY, DROP_INS, STATE, UNITS, USER, Found, Step, installed, obstacle, prepared, uninstalled
-from bridge.service.unit import SERVICE, SOCKET, suited
+from bridge.service.plan import CONFIG, CREDENTIAL_DIRECTORY, DROP_INS, PROGRAM, STATE, UNITS, USER, Found, Step, installed, obstacle, prepared, uninstalled
+from bridge.service.unit import OLDEST, SERVICE, SOCKET, suited
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, with the unit as it would be written, and do nothing.")
 _root = click.option("--root", "root", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path), help="An image to do it in, e.g. a mounted card.")
 
 
@@ -26,6 +26,7 @@ _root = click.option("--root", "root", metavar="DIR", type=click.Path(exists=Tru
 @click.option("--socket", is_flag=True, help="Let systemd hold the hooks' socket: callers then wait while the service restarts.")
 @_dry_run
 @_root
+@service_config_option
 def command(no_start: bool, socket: bool, dry_run: bool, root: Path | None) -> None:  # noqa: FBT001 - click passes them by name
     """Make this mqtthook a service that systemd starts at boot, and start it.
 
@@ -40,15 +41,20 @@ def command(no_start: bool, socket: bool, dry_run: bool, root: Path | None) -> N
     """
     machine = Machine(root and root.resolve())
     found, program = machine.look(), this_program(root and root.resolve())
-    if (problem := obstacle(found, program)) is not None:
+    problem = obstacle(found, program)
+    if problem is not None and not dry_run:
         raise BridgeError(problem)
-    assert program.command is not None
     _as_root(dry_run=dry_run)
-    units = _units(found, program.command, socket=socket)
+    command = program.command or PROGRAM
+    units = _units(found, command, socket=socket)
     is_new = CONFIG not in found.entries
     _go(machine, prepared(found, _first_config()), dry_run=dry_run)
     problems = [] if dry_run or is_new else _config_problems(machine, found)
-    _go(machine, installed(found, program.command, units, start=not no_start and not problems), dry_run=dry_run)
+    _go(machine, installed(found, command, units, start=not no_start and not problems), dry_run=dry_run)
+    if dry_run:
+        click.echo("\n".join(_unit_lines(units)))
+    if problem is not None:
+        click.echo(f"{click.style('warning', fg='yellow')} as it is now, this could not be done: {problem}")
     for problem in problems:
         complain(problem)
     if problems:
@@ -62,6 +68,7 @@ def command(no_start: bool, socket: bool, dry_run: bool, root: Path | None) -> N
 @click.option("--purge", is_flag=True, help=f"Remove config, secrets, outbox and user too: {CONFIG.parent}, {STATE}.")
 @_dry_run
 @_root
+@service_config_option
 def uninstall(purge: bool, dry_run: bool, root: Path | None) -> None:  # noqa: FBT001 - click passes them by name
     """Stop the service and take it away; config and outbox stay.
 
@@ -94,8 +101,8 @@ def _units(found: Found, program: Path, *, socket: bool) -> dict[str, str]:
     texts = {name: unit_text(name) for name in names}
     if missing := [name for name, text in texts.items() if text is None]:
         raise BridgeError(f"this mqtthook comes without {missing[0]}: install it anew")
-    assert found.systemd is not None
-    return {name: suited(text, systemd=found.systemd, program=str(program), credentials=found.credentials()) for name, text in texts.items() if text is not None}
+    systemd = OLDEST if found.systemd is None else found.systemd
+    return {name: suited(text, systemd=systemd, program=str(program), credentials=found.credentials()) for name, text in texts.items() if text is not None}
 
 
 def _first_config() -> dict[Path, str]:
@@ -127,6 +134,14 @@ def _go(machine: Machine, steps: Iterable[Step], *, dry_run: bool) -> None:
         else:
             machine.carry_out(step.act)
             click.echo(f"{_word('done', 'green')} {step.what}")
+
+
+def _unit_lines(units: Mapping[str, str]) -> Iterable[str]:
+    """Yield each unit as it would be written, set in, so that no line of it is taken for a step."""
+    for name, text in units.items():
+        yield ""
+        yield title(str(UNITS / name))
+        yield from (f"  {line}".rstrip() for line in text.splitlines())
 
 
 def _word(word: str, colour: str) -> str:

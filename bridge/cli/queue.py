@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from bridge.errors import BridgeError, RenderError
 from bridge.outbox.desk import Desk
 from bridge.outbox.selection import PART
 from bridge.outbox.view import letter_document, letter_summary
-from bridge.rules.events import readdressed
+from bridge.rules.forwarding import forwarding
 from bridge.rules.outbound import Destination
 from bridge.rules.units import duration_text, seconds
 
@@ -280,7 +279,7 @@ def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
         "retry": lambda: {"count": desk.retry(wanted)},
         "drop": lambda: {"count": desk.drop(wanted)},
         "split": lambda: {"count": desk.split(wanted)},
-        "move": lambda: {"count": desk.move(wanted, to, partial(readdressed, destination=_destination(settings, to)))},
+        "move": lambda: {"count": desk.move(wanted, to, forwarding(_destination(settings, to), settings.routes()))},
     }
     try:
         return actions[action]()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -16,14 +17,17 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.cli.common import loaded
 from bridge.cli.given import data, file_data
 from bridge.config.secrets import resolve
-from bridge.rules.inbound import Request
+from bridge.config.settings import Settings
 from bridge.rules.instants import instant
+from bridge.rules.requests import Request
 from bridge.rules.signing import Verification, Verify
 from bridge.rules.topics import Filter
 
 LISTEN = "http://127.0.0.1:8080"  # where a hook listens if nothing else is said
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_WRITTEN_SO = "%/:?#[]@!$&'()*+,;=~"  # RFC 3986 section 2; whatever else is in a URL that was typed is encoded
 
 _LINE = re.compile(r"[<>*\s]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*(.*?)\s*")
 _REQUEST_LINE = re.compile(r"[<>*\s]*([A-Z]+) (\S+) HTTP/[0-9.]+\s*")
@@ -40,6 +44,16 @@ class Side:
     path: str = "/"
     method: str = "POST"
     base: str = LISTEN
+    socket_file: str | None = None
+
+    def address(self, url: str | None) -> str:
+        """Return the whole URL of a request: *url* may lack its host, and be None."""
+        written = quote(self.path if url is None else url, safe=_WRITTEN_SO)
+        return written if "://" in written else f"{self.base}/{written.removeprefix('/')}"
+
+    def reached_in(self, url: str | None) -> str | None:
+        """Return the socket file in which such a request is to be sent, or None if its URL says where."""
+        return None if url is not None and "://" in url else self.socket_file
 
 
 def side_options(function: Function) -> Function:
@@ -62,16 +76,22 @@ def side(hook: str | None, scheme: str | None, secrets: tuple[str, ...], config:
     if scheme is not None:
         return Side(how=_way(scheme), secrets=given, by_hand=True)
     settings = loaded(config, with_secrets=not given).settings
-    rule = settings.inbound.get(str(hook))
+    return side_of(settings, str(hook), given)
+
+
+def side_of(settings: Settings, hook: str, given: tuple[str, ...] = ()) -> Side:
+    """Return a hook's side, with the secrets *given* instead of its own; raise click's UsageError where there is none of that name."""
+    rule = settings.inbound.get(hook)
     if rule is None:
         raise click.UsageError(f"there is no hook {hook!r}; known: {', '.join(settings.inbound) or 'none'}")
     return Side(
         how=rule.verify,
         secrets=given or tuple(secret.get_secret_value() for secret in rule.secret),
         by_hand=bool(given),
-        path=_path(rule.pattern(str(hook))),
+        path=_path(rule.pattern(hook)),
         method=rule.methods[0],
-        base=f"{'http' if settings.http.tls is None else 'https'}://{settings.http.listen}",
+        base=settings.http.base,
+        socket_file=settings.http.socket_file,
     )
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, config_option, json_option, loaded, print_json, stale_since, state, title
+from bridge.cli.common import complain, config_option, failures, json_option, loaded, print_json, stale_since, state, title
 from bridge.cli.control import ControlError, ask
+from bridge.cli.given import topic_given
 from bridge.config.settings import Settings
 from bridge.rules import notices
 from bridge.rules.expressions import Source
 from bridge.rules.inbound import Inbound
 from bridge.rules.outbound import BatchRule, Destination, Outbound
 from bridge.rules.replies import account
-from bridge.rules.topics import topic_problem
 from bridge.rules.units import duration_text
 
 GATES = ("retained", "on_change", "debounce", "debounce_max", "cooldown", "silence")  # in the order in which a message meets them
@@ -36,15 +36,8 @@ Counts = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, str]
 
 
-def _topic(_ctx: click.Context, _param: click.Parameter, topic: str | None) -> str | None:
-    # Nothing may be published to $SYS, but the broker itself does.
-    if topic is not None and (problem := topic_problem(topic.removeprefix("$"))):
-        raise click.BadParameter(f"expected a topic, not a filter: {problem}")
-    return topic
-
-
 @click.command("routes")
-@click.option("--topic", callback=_topic, help="Only the mappings that take this topic.")
+@click.option("--topic", callback=topic_given, help="Only the mappings that take this topic.")
 @json_option
 @config_option
 def command(config: str | None, as_json: bool, topic: str | None) -> None:  # noqa: FBT001 - click passes them by name
@@ -61,8 +54,13 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
     settings = found.settings
     figures = _figures(settings)
     counts = None if figures is None else {name: _counted(entry) for name, entry in figures["mappings"].items()}
-    outbound = [_outbound(settings, name, rule, counts or {}) for name, rule in settings.outbound.items() if topic is None or _takes(rule, topic)]
+    failed = {} if figures is None else {name: _failed(entry) for name, entry in figures["mappings"].items() if entry["conditions_failed"]}
+    outbound = [_outbound(settings, name, rule, counts or {}) for name, rule in settings.outbound.items() if topic is None or rule.takes(topic, own=settings.mqtt.status_topic)]
     inbound = [_inbound(name, hook, counts or {}) for name, hook in settings.inbound.items() if topic is None]
+    for mapping in outbound:
+        mapping.update({"failed": failed.get(mapping["mapping"]), "reply_failed": failed.get(account(mapping["mapping"]))})
+    for hook in inbound:
+        hook["failed"] = failed.get(hook["hook"])
     if as_json:
         print_json({"running": counts is not None, "outbound": outbound, "inbound": inbound})
         return
@@ -75,10 +73,6 @@ def command(config: str | None, as_json: bool, topic: str | None) -> None:  # no
         click.echo(click.style("the counts are shown while the daemon runs", dim=True))
     elif stale := stale_since(found, figures["config"]["loaded_at"]):
         click.echo(f"{click.style('note', fg='yellow')} {stale}")
-
-
-def _takes(rule: Outbound, topic: str) -> bool:
-    return any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic)
 
 
 def _figures(settings: Settings) -> dict[str, Any] | None:
@@ -94,6 +88,10 @@ def _figures(settings: Settings) -> dict[str, Any] | None:
 def _counted(entry: Mapping[str, Any]) -> dict[str, int]:
     ends = {name: entry["outcomes"][name] for name in ("delivered", "filtered", "coalesced", "expired", "dropped", "dead")}
     return {"in": entry["received"], "waiting": entry["waiting"], **ends, "dead_letters": entry["dead_letters"]}
+
+
+def _failed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"conditions": entry["conditions_failed"], "last": entry["last_failure"]}
 
 
 # --- as documents ---
@@ -197,7 +195,9 @@ def _outbound_rows(mapping: Mapping[str, Any]) -> Iterator[Row]:
     if mapping["reply"] is not None:
         yield "reply", mapping["reply"]
     yield from _count_rows("counts", mapping["counts"])
+    yield from _failed_rows(mapping["failed"])
     yield from _count_rows("replies", mapping["reply_counts"])
+    yield from _failed_rows(mapping["reply_failed"])
 
 
 def _inbound_rows(hook: Mapping[str, Any]) -> Iterator[Row]:
@@ -207,6 +207,7 @@ def _inbound_rows(hook: Mapping[str, Any]) -> Iterator[Row]:
     if hook["when"] is not None:
         yield "when", hook["when"]
     yield from _count_rows("counts", hook["counts"])
+    yield from _failed_rows(hook["failed"])
 
 
 def _said(keys: Mapping[str, Any]) -> str:
@@ -228,3 +229,8 @@ def _count_rows(label: str, counts: Mapping[str, int] | None) -> Iterator[Row]:
     if counts is not None:
         shown = [name for name in counts if name in USUAL or (counts[name] and name != "dead")]
         yield label, ", ".join(f"{name.replace('_', ' ')} {counts[name]}" for name in shown)
+
+
+def _failed_rows(failed: Mapping[str, Any] | None) -> Iterator[Row]:
+    if failed is not None:
+        yield "failed", failures(failed["conditions"], failed["last"])

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from bridge.cli.common import json_option, print_json
+from bridge.cli.common import json_option, print_json, unread_config_option
 from bridge.rules.signing import new_secret
 
 SECRET_BYTES = 32  # what Standard Webhooks' own tools make; GitLab takes exactly this many
@@ -21,6 +21,7 @@ def command() -> None:
 
 
 @command.command("new")
+@unread_config_option
 @json_option
 def new(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Print a new secret, for a `secret` in the config and for the other side.

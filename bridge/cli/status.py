@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.common import complain, config_option, control_socket, json_option, print_json, stale_since, title
+from bridge.cli.common import complain, config_option, control_socket, failures, json_option, print_json, stale_since, title
 from bridge.cli.control import ask
 from bridge.rules.units import duration_text
 
@@ -64,6 +64,8 @@ def _lines(figures: dict[str, Any]) -> list[str]:
             + (click.style("  stopped by a storm", fg="red") if entry["stopped"] else "")
             for name, entry in figures["mappings"].items()
         ]
+    if failing := {name: entry for name, entry in figures["mappings"].items() if entry["conditions_failed"]}:
+        lines += ["", *(f"{name}: {failures(entry['conditions_failed'], entry['last_failure'])}" for name, entry in failing.items())]
     return lines
 
 

@@ -13,20 +13,20 @@ import click
 
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
-from bridge.cli.given import FORM, data, file_data, headers_given, is_form, new_event_id
+from bridge.cli.given import data, file_data, headers_given, new_event_id, topic_given
 from bridge.cli.trial_lines import lines
+from bridge.cli.try_hook import tried_hook
 from bridge.config.settings import Settings
 from bridge.edges.apprise import Notifier
-from bridge.errors import HookError, RenderError
 from bridge.model import Event, Headers, Message, Reply
 from bridge.outbox.desk import Desk
 from bridge.outbox.memory import document_of, memory_of
 from bridge.rules import gates
 from bridge.rules.events import Fate, Place, Weighed, fates_of, weighed
-from bridge.rules.inbound import Hook, Request, command_for, names_of
 from bridge.rules.outbound import Destination, Outbound, Route
-from bridge.rules.showing import curl, explain_topic, message_of
+from bridge.rules.showing import curl, explain_topic, message_of, nearness
 from bridge.rules.signing import sign
+from bridge.rules.topics import topic_problem
 from bridge.rules.units import duration_text
 
 LIVE = "live"
@@ -35,7 +35,7 @@ _FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is n
 
 
 @click.command("try")
-@click.option("--topic", help="The message's topic.")
+@click.option("--topic", callback=topic_given, help="The message's topic.")
 @click.option("--payload", default="", help="Its payload; @FILE reads a file, - standard input.")
 @click.option("--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="Its QoS.")
 @click.option("--retained", is_flag=True, help="As if the broker replayed it.")
@@ -44,11 +44,15 @@ _FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|xml|txt|form)")  # where there is n
 @click.option("--hook", help="Try a hook instead: its name.")
 @click.option("--body", default="", metavar="FILE", help="What is posted to it: a file, - for standard input, or the text itself.")
 @click.option("--header", "headers", multiple=True, callback=headers_given, metavar="'NAME: VALUE'", help="A header that comes along; may be given again.")
-@click.option("--send", is_flag=True, help="Really send the requests, once each, without the outbox.")
+@click.option("--url", help="Its URL, or path and query, as in '/hooks/room/kitchen?x=1'; the host doesn't count. By default the hook's own path.")
+@click.option("--send", is_flag=True, help="Really send the requests, once each, without the outbox; a hook's to the daemon that runs here.")
 @json_option
 @config_option
-def command(config: str | None, as_json: bool, hook: str | None, body: str, headers: Headers, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
+def command(config: str | None, as_json: bool, hook: str | None, body: str, headers: Headers, url: str | None, send: bool, given_state: str | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
     """Show what would become of a message, or of a request to a hook. Nothing is sent without --send.
+
+    It exits 1 where a template fails, or what was sent was not answered with 2xx. JSON: mappings, each with mapping, takes, and what
+    there is of reason, error, request, unsigned, curl, publish, then, sent; of a message state, for --state.
 
     \b
     Examples:
@@ -56,12 +60,18 @@ def command(config: str | None, as_json: bool, hook: str | None, body: str, head
       mqtthook try --topic zigbee2mqtt/hall/motion --payload '{"occupancy": true}' --state
       mqtthook listen --count 1 --json | mqtthook try --message -
       mqtthook try --hook hall-light --body '{"state": "on"}'
-      mqtthook try --hook release --body push.json --header 'X-GitHub-Event: push'
+      mqtthook try --hook release --body push.json --header 'X-GitHub-Event: push' --send
+      mqtthook try --hook room --url '/hooks/room/kitchen?level=20' --body '{"state": "on"}'
     """
     if sum(given is not None for given in (more["topic"], more["message"], hook)) != 1:
         raise click.UsageError("give one of --topic, --message and --hook")
+    if url is not None and hook is None:
+        raise click.UsageError("--url goes with --hook")
     settings = loaded(config).settings
-    tried = _tried_hook(settings, hook, _body(body), headers) if hook is not None else _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
+    if hook is not None:
+        tried = tried_hook(settings, hook, body=_body(body), headers=headers, url=url, send=send)
+    else:
+        tried = _tried_message(settings, _message(**more), _memories(settings, given_state), send=send)
     if as_json:
         print_json(tried)
     else:
@@ -78,9 +88,12 @@ def _message(*, topic: str | None, payload: str, qos: int, retained: bool, messa
     if message is None:
         return Message(topic=str(topic), payload=data(payload), qos=qos, retained=retained, received_at=time.time())
     try:
-        return message_of(json.loads(data(message)), received_at=time.time())
+        found = message_of(json.loads(data(message)), received_at=time.time())
+        if problem := topic_problem(found.topic.removeprefix("$")):
+            raise ValueError(f"its topic: {problem}")
     except (ValueError, KeyError, TypeError) as exc:
         raise click.BadParameter(f"--message: this is no message as `mqtthook listen --json` prints one: {exc}") from exc
+    return found
 
 
 def _memories(settings: Settings, given: str | None) -> dict[Place, gates.Memory]:
@@ -118,7 +131,7 @@ def _tried_message(settings: Settings, message: Message, memories: Mapping[Place
     learnt = dict(memories)
     for name, rule in settings.outbound.items():
         if name not in taking:
-            entries.append({"mapping": name, "takes": False, "reason": _why_not(rule, message.topic)})
+            entries.append({"mapping": name, "takes": False} | _why_not(rule, message.topic))
             continue
         found = weighed(message, taking[name], now=now, wall=now, recall=lambda place: memories.get(place, gates.NOTHING))
         learnt |= found.learnt
@@ -169,42 +182,11 @@ async def _sent(event: Event, signed: Headers, destination: Destination) -> Repl
         return await outlet.channel(destination).send(event, signed)
 
 
-def _tried_hook(settings: Settings, name: str, body: bytes, headers: Headers) -> dict[str, Any]:
-    hook = next((hook for hook in settings.hooks().all if hook.name == name), None)
-    if hook is None:
-        raise click.UsageError(f"there is no hook {name!r} that is switched on; known: {', '.join(settings.inbound) or 'none'}")
-    entry: dict[str, Any] = {"mapping": name, "takes": True, "path": f"/{hook.pattern.text}", "verify": hook.verify.scheme}
-    try:
-        entry |= _published(hook, body, headers)
-    except HookError as exc:
-        entry |= {"reason": f"{exc.status}: {exc.detail}", "error": True}
-    return {"hook": name, "mappings": [entry]}
-
-
-def _published(hook: Hook, body: bytes, headers: Headers) -> dict[str, Any]:
-    captures = {name: name for name in hook.pattern.captures}
-    path = "/" + "/".join(captures[capture] if capture else level for level, capture in zip(hook.pattern.levels, hook.pattern.names, strict=True))
-    given = {name.lower(): (value,) for name, value in ((("Content-Type", FORM),) if is_form(body) else ()) + headers}
-    request = Request(path=path, query="", headers=given, body=body, received_at=time.time())
-    names = names_of(hook, request, id="cmd_dry_run")
-    command = command_for(hook, names, body)
-    if command is None:
-        return {"reason": _why_filtered(hook, names)}
-    first, *then = ({"topic": one.topic, "payload": one.payload.decode("utf-8", "replace"), "qos": one.qos, "retain": one.retain} for one in (command, *command.then))
-    return {"publish": first | {"expires_s": hook.rule.expires}} | ({"then": then} if then else {})
-
-
-def _why_filtered(hook: Hook, names: Mapping[str, Any]) -> str:
-    assert hook.rule.when is not None
-    try:
-        hook.rule.when.holds(names)
-    except RenderError as exc:
-        return f"`when` counts as false: {exc}"
-    return f"`when` is false: {hook.rule.when.text}"
-
-
-def _why_not(rule: Outbound, topic: str) -> str:
-    return "it is switched off (enabled = false)" if not rule.enabled else explain_topic(rule, topic)
+def _why_not(rule: Outbound, topic: str) -> dict[str, Any]:
+    if not rule.enabled and any(filter.takes(tuple(topic.split("/"))) for filter in rule.topic):
+        return {"reason": "it takes this topic, but it is switched off (enabled = false)"}
+    off = "" if rule.enabled else "; and it is switched off (enabled = false)"
+    return {"reason": explain_topic(rule, topic) + off, "nearness": round(nearness(rule, topic), 2)}
 
 
 def _request(event: Event, signed: Headers) -> dict[str, Any]:

@@ -30,7 +30,10 @@ from bridge.rules.vectors import Finding, Result, findings
 @json_option
 @config_option
 def command(vectors: str | None, hook: str | None, scheme: str | None, secrets: tuple[str, ...], config: str | None, as_json: bool, at: float | None, **more: Any) -> None:  # noqa: FBT001 - click passes them by name
-    """Tell whether a hook takes a request's signature, and why not. It exits 1 if it doesn't.
+    """Tell whether a hook takes a request's signature, and why not. It exits 1 if it doesn't, or if a vector failed.
+
+    JSON: scheme, method, path, headers and body_bytes (how many came), accepted, id, reason, hints; of --vectors passed, failed,
+    skipped, and findings (id, scheme, result, reason) of those that did not pass.
 
     \b
     Examples:
@@ -98,7 +101,7 @@ def _told(found: list[Finding], *, as_json: bool) -> int:
         return int(counts[Result.FAILED] > 0)
     for finding in found:
         if finding.result is Result.FAILED:
-            click.echo(f"{finding.id} ({finding.scheme}): {finding.reason}")
+            click.echo(f"{finding.id} ({finding.scheme}): {finding.reason}" if finding.scheme else f"{finding.id}: {finding.reason}")
     for reason, count in Counter(finding.reason for finding in found if finding.result is Result.SKIPPED).items():
         click.echo(f"skipped {count}: {reason}")
     click.echo(f"{counts[Result.PASSED]} passed, {counts[Result.FAILED]} failed, {counts[Result.SKIPPED]} skipped")

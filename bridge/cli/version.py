@@ -7,12 +7,13 @@ from importlib.metadata import version
 import click
 
 from bridge import __version__
-from bridge.cli.common import json_option, print_json
+from bridge.cli.common import json_option, print_json, unread_config_option
 
 PARTS = ("aiohttp", "paho-mqtt", "pydantic", "Jinja2", "sqlite-utils")
 
 
 @click.command("version")
+@unread_config_option
 @json_option
 def command(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Print the version, and those of the parts that matter in a bug report.

@@ -1,17 +1,17 @@
 """Changes: what a config that is read anew changes of the one that runs.
 
-Mappings, hooks, destinations and whom alerts tell change while everything else goes on. What is behind the other tables,
-connections, listeners and the outbox, starts anew. Pure.
+All but two change while everything else goes on: another broker, or another session with it, and another outbox file
+make the parts start anew. Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.config.settings import Settings
 
 NAMED = ("outbound", "inbound", "destination")
-IN_PASSING = (*NAMED, "alerts", "home_assistant", "log", "auto_reload", "heartbeat")  # changes of these touch nothing that is connected or open
+ANEW: Mapping[str, Callable[[Settings], object]] = {"mqtt": lambda settings: settings.mqtt, "store": lambda settings: settings.store.path}  # what can't be another one in passing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,9 @@ def changes(old: Settings, new: Settings) -> Changes:
         removed += [f"{kind}.{name}" for name in before if name not in after]
         changed += [f"{kind}.{name}" for name in after if name in before and before[name] != after[name]]
     others = [name for name in Settings.model_fields if name not in NAMED and getattr(old, name) != getattr(new, name)]
-    changed += [name for name in others if name in IN_PASSING]
-    return Changes(added=tuple(added), removed=tuple(removed), changed=tuple(changed), anew=tuple(name for name in others if name not in IN_PASSING))
+    anew = [name for name in others if name in ANEW and ANEW[name](old) != ANEW[name](new)]
+    changed += [name for name in others if name not in anew]
+    return Changes(added=tuple(added), removed=tuple(removed), changed=tuple(changed), anew=tuple(anew))
 
 
 def _table(settings: Settings, kind: str) -> Mapping[str, Any]:

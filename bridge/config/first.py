@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bridge.config.sentences import sentence
+from bridge.config.sentences import mistake
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.rules.learn.draft import GATES, toml_string
 from bridge.rules.outbound import Outbound
@@ -65,7 +65,7 @@ def broker(text: str) -> str:
     try:
         return MqttSettings(url=printable(text)).url
     except ValidationError as exc:
-        raise ValueError(sentence(exc.errors()[0], MqttSettings)[1]) from exc
+        raise ValueError(mistake(exc.errors()[0], MqttSettings).what) from exc
 
 
 def printable(text: str) -> str:
@@ -96,7 +96,7 @@ def _fitting(topic: str, url: str) -> tuple[str, str]:
     try:
         Outbound.model_validate({"topic": printable(topic), "url": printable(url), "sign": "none"})
     except ValidationError as exc:
-        raise ValueError(sentence(exc.errors()[0], Outbound)[1]) from exc
+        raise ValueError(mistake(exc.errors()[0], Outbound).what) from exc
     return topic, url
 
 

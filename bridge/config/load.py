@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.config.lines import Lines
+from bridge.config.mending import Rest
 from bridge.config.secrets import references, resolve
-from bridge.config.sentences import sentence
+from bridge.config.sentences import mistake
 from bridge.config.settings import Settings
 from bridge.errors import ConfigError
 from bridge.outbox.settings import StoreSettings
@@ -63,9 +64,7 @@ def load(path: Path, environment: Mapping[str, str], *, with_secrets: bool = Tru
     composed = _composed(tree, environment, errors)
     report = errors.add if with_secrets else lambda _key, _what: None
     literal = {key for key in resolve(composed, environment, report) if _stands_in(tree, key)}
-    settings = _validated(composed, errors)
-    for key, what in settings.service_problems() if settings and with_secrets else ():
-        errors.add(key, what)
+    settings = _validated(composed, errors, with_services=with_secrets)
     if settings is None or errors.found:
         raise ConfigError(errors.sorted())
     warnings = [errors.sentence(key, what) for key, what in settings.warnings()]
@@ -250,15 +249,22 @@ def _stands_in(tree: Any, key: tuple[str, ...]) -> bool:
     return True
 
 
-def _validated(composed: dict[str, Any], errors: _Errors) -> Settings | None:
-    try:
-        settings = Settings(**composed)
-    except ValidationError as exc:
-        for found in exc.errors(include_url=False):
-            errors.add(*sentence(found, Settings))
-        return None
-    for key, what in settings.problems():
-        errors.add(key, what)
+def _validated(composed: dict[str, Any], errors: _Errors, *, with_services: bool) -> Settings | None:
+    """Return the settings, of what is right if something is wrong: all of that is told to *errors*. None where nothing is left."""
+    rest = Rest(composed)
+    while True:
+        try:
+            settings = Settings(**rest.tree)
+            break
+        except ValidationError as exc:
+            mistakes = [mistake(found, Settings) for found in exc.errors(include_url=False)]
+        for one in [one for one in mistakes if not rest.explains(one.path, one.what)]:
+            errors.add(one.path, one.what)
+        if not sum(rest.take_out(one.path, one.meant) for one in mistakes):
+            return None
+    for key, what in (*settings.problems(), *(settings.service_problems() if with_services else ())):
+        if not rest.explains(key, what):
+            errors.add(key, what)
     return settings
 
 

@@ -131,7 +131,8 @@ def _read(path: Path, *, may_be_shared: bool) -> str:
                 raise ValueError(f"others can read this file: chmod 600 {path}")
             text = file.read(MAX_FILE + 1)
     except OSError as exc:
-        raise ValueError(f"the file can't be read: {exc.strerror}") from exc
+        beside = "" if path.is_absolute() else f"; it was looked for from {Path.cwd()}, where this was started: write its whole path"
+        raise ValueError(f"the file can't be read: {exc.strerror}{beside}") from exc
     if len(text) > MAX_FILE:
         raise ValueError("the file is too large to be a secret")
     try:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -11,6 +11,10 @@ from pydantic_core import ErrorDetails
 MAX_SHOWN = 60  # characters of a value
 
 _HIDDEN = frozenset({"secret", "password", "token", "auth", "apprise", "heartbeat"})
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]*:/*)?(?P<user>[^/?#]*@)?(?P<host>[^/?#@]*)(?P<rest>(?:[/?#].*)?)", re.DOTALL)
+
+_KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list"}
 
 _EXPECTED = {
     "string_type": "expected text in quotes",
@@ -29,31 +33,43 @@ _EXPECTED = {
     "string_too_long": "expected at most {max_length} characters",
     "too_short": "expected at least {min_length}",
     "literal_error": "expected {expected}",
+    "enum": "expected {expected}",
+    "int_parsing_size": "expected a smaller number",
+    "finite_number": "expected a number that has an end",
 }
 
 
-def sentence(error: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
-    """Return the key path of what pydantic found, and a sentence about it."""
+class Mistake(NamedTuple):
+    """The key path of what is wrong, a sentence about it, and the key that was probably meant, None where there is none."""
+
+    path: tuple[str, ...]
+    what: str
+    meant: str | None = None
+
+
+def mistake(error: ErrorDetails, model: type[BaseModel]) -> Mistake:
+    """Return what pydantic found, so said that a person can mend it."""
     path = tuple(str(part) for part in error["loc"] if not isinstance(part, int))
-    kind, context = error["type"], error.get("ctx", {})
+    kind, context, given = error["type"], error.get("ctx", {}), error["input"]
     if kind == "missing":
-        return path, f"is missing{_purpose(path)}"
+        return Mistake(path, f"is missing{_purpose(path)}")
     if kind == "extra_forbidden":
-        return path, _unknown_key(path, model)
+        return _unknown_key(path, model)
     if kind == "value_error":
-        return _placed(path, str(context.get("error", error["msg"])), model)
+        return _placed(path, str(context.get("error", error["msg"])), given, model)
     if kind in ("dict_type", "model_type", "model_attributes_type"):
-        return path, "expected a table"  # what stands there instead may hold a secret
+        return Mistake(path, f"expected a table, not {_KINDS.get(type(given), 'this')}")  # which itself may hold a secret
     expected = _EXPECTED.get(kind)
-    return path, f"{_shown(path, error['input'])}: {expected.format(**context) if expected else error['msg']}"
+    return Mistake(path, f"{_shown(path, given)}: {expected.format(**context) if expected else error['msg']}")
 
 
-def _placed(path: tuple[str, ...], text: str, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
-    """Return the path and text of what a whole table complains of; one that begins with `key: ` is about that key of it."""
+def _placed(path: tuple[str, ...], text: str, given: Any, model: type[BaseModel]) -> Mistake:
+    """Return what a value or a whole table complains of; what begins with `key: ` is about that key of the table."""
     found = re.match(r"([a-z_]+)((?:\.[A-Za-z0-9_-]+)*): ", text)
-    if found is None or found[1] not in _keys_at(path, model):
-        return path, text
-    return (*path, found[1], *filter(None, found[2].split("."))), text[found.end() :]
+    if found is not None and found[1] in _keys_at(path, model):
+        return Mistake((*path, found[1], *filter(None, found[2].split("."))), text[found.end() :])
+    is_about_a_value = text.startswith("expected") and isinstance(given, str | int | float)
+    return Mistake(path, f"{_shown(path, given)}: {text}" if is_about_a_value else text)
 
 
 def _purpose(path: tuple[str, ...]) -> str:
@@ -61,11 +77,11 @@ def _purpose(path: tuple[str, ...]) -> str:
     return purposes.get(path[-1], "")
 
 
-def _unknown_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
+def _unknown_key(path: tuple[str, ...], model: type[BaseModel]) -> Mistake:
     known = _keys_at(path[:-1], model)
-    close = difflib.get_close_matches(path[-1], known, 1)
-    hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-    return f"there is no such key; {hint}"
+    meant = next(iter(difflib.get_close_matches(path[-1], known, 1)), None)
+    hint = f"did you mean `{meant}`?" if meant else f"known here: {', '.join(known)}"
+    return Mistake(path, f"there is no such key; {hint}", meant)
 
 
 def _keys_at(path: Iterable[str], model: type[BaseModel]) -> list[str]:
@@ -83,6 +99,12 @@ def _keys_at(path: Iterable[str], model: type[BaseModel]) -> list[str]:
     return []
 
 
+def _without_credentials(url: str) -> str:
+    """Return what of an address is no secret: neither user and password, nor the path, which for some receivers is the key."""
+    found = _ADDRESS.fullmatch(url)
+    return "…" if found is None else f"{found['scheme'] or ''}{'…@' if found['user'] else ''}{found['host']}{'/…' if found['rest'].strip('/') else found['rest']}"
+
+
 def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) or getattr(annotation, "__origin__", None) is dict:
         return annotation
@@ -92,5 +114,5 @@ def _model_in(annotation: Any) -> Any:
 def _shown(path: tuple[str, ...], value: Any) -> str:
     if _HIDDEN & set(path):
         return "the value (not shown)"
-    text = repr(value)
+    text = repr(_without_credentials(value) if path[-1:] and path[-1].endswith("url") and isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

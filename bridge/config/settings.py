@@ -4,26 +4,27 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from bridge.admin.settings import AdminSettings
 from bridge.config.secrets import STAND_IN
 from bridge.edges.apprise import problem_with
-from bridge.edges.http_settings import HttpSettings
+from bridge.edges.http_settings import HttpSettings, is_one_place
 from bridge.edges.mqtt.settings import MqttSettings
 from bridge.errors import ConfigError
 from bridge.log import LogSettings
+from bridge.model import Lane
 from bridge.outbox.settings import StoreSettings
 from bridge.rules.access import TlsSettings
 from bridge.rules.expressions import unknown_names
 from bridge.rules.home_assistant import HomeAssistantSettings
 from bridge.rules.inbound import TOKENS, Hook, Hooks, Inbound, unguarded
-from bridge.rules.loops import Place, loops, overlaps, own_hooks
+from bridge.rules.loops import Place, heard, loops, overlaps, own_hooks
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.signing import TOKEN_BYTES
-from bridge.rules.units import Slice, whole
+from bridge.rules.units import Slice, duration_text, whole
 from bridge.tls import client_context, server_context
 from bridge.watch.alerts import AlertSettings
 from bridge.watch.heartbeat import problem_with_url
@@ -33,14 +34,9 @@ _IN_THE_CLEAR = (
     "set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
 )
 
+MAX_NAMED = 3  # hooks in one warning: a mapping of `#` takes what all of them publish
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
-
-
-def _named(tables: dict[str, Any]) -> dict[str, Any]:
-    for name in tables:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a name: letters, digits, '-' and '_', at most 64")
-    return tables
 
 
 class Settings(Slice):
@@ -56,13 +52,14 @@ class Settings(Slice):
     home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     auto_reload: bool = False
     heartbeat: SecretStr | None = None
-    destination: Annotated[dict[str, Destination], AfterValidator(_named)] = Field(default_factory=dict)
-    outbound: Annotated[dict[str, Outbound], AfterValidator(_named)] = Field(default_factory=dict)
-    inbound: Annotated[dict[str, Inbound], AfterValidator(_named)] = Field(default_factory=dict)
+    destination: dict[str, Destination] = Field(default_factory=dict)
+    outbound: dict[str, Outbound] = Field(default_factory=dict)
+    inbound: dict[str, Inbound] = Field(default_factory=dict)
 
     def routes(self) -> Routes:
         """Return the outbound mappings with their destinations."""
-        return Routes([Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()])
+        routes = [Route(mapping=name, rule=rule, destinations=self._destinations_of(name, rule)) for name, rule in self.outbound.items()]
+        return Routes(routes, own=self.mqtt.status_topic)
 
     def destinations(self) -> dict[str, Destination]:
         """Return every destination that a mapping or `[alerts]` leads to, by name; one written inline has its mapping's name."""
@@ -83,6 +80,7 @@ class Settings(Slice):
 
     def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what is wrong between the slices: the key path, and a sentence."""
+        yield from self._listen_problems()
         yield from self._tls_problems()
         yield from self._secret_problems()
         yield from self._destination_problems()
@@ -117,6 +115,9 @@ class Settings(Slice):
         for name, outbound in self.outbound.items():
             if outbound.qos == 2:
                 yield ("outbound", name, "qos"), "it is subscribed with QoS 1: nothing is lost by it, and a repeat bears the same webhook-id"
+            if outbound.expires is not None and (holds := _holds(outbound)) and outbound.expires <= sum(holds.values()):
+                them, length, end = " and ".join(holds), duration_text(sum(holds.values())), duration_text(outbound.expires)
+                yield ("outbound", name, "expires"), f"after {end} an event expires, but {them} alone may hold it for {length}: make `expires` longer"
         yield from self._secret_warnings()
         yield from self._hook_warnings()
         yield from self._loop_warnings()
@@ -142,12 +143,19 @@ class Settings(Slice):
                 yield ("inbound", name, "verify"), risk
 
     def _loop_warnings(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield each way on which what goes out may come back."""
-        for way in loops(self._places()):
+        """Yield each way on which what goes out may come back, and each mapping that may begin one."""
+        places = list(self._places())
+        ways = loops(places)
+        for way in ways:
             first, *rest = way
             on = ", ".join(f"{place.kind}.{place.name}" for place in rest)
             what = f"then {on}, and back" if on else "it leads to itself"
             yield (first.kind, first.name), f"this may be a loop: {what}; the bridge cuts what comes back to it, but a device may not tell where it came from"
+        for taker, publishing in heard(places, ways):
+            names = [f"{place.kind}.{place.name}" for place in publishing]
+            topics = ", ".join(f"{name}.reply" if name.startswith("outbound") else name for name in names[:MAX_NAMED])
+            what = f"{topics} publishes" if len(names) == 1 else f"{topics} publish" if len(names) <= MAX_NAMED else f"{topics} and {len(names) - MAX_NAMED} more publish"
+            yield ("outbound", taker.name, "topic"), f"it takes what {what}: if its receiver leads back to {names[0] if len(names) == 1 else 'one of them'}, this is a loop"
 
     def _places(self) -> Iterator[Place]:
         paths = {name: hook.pattern(name) for name, hook in self.inbound.items() if hook.enabled}
@@ -166,6 +174,12 @@ class Settings(Slice):
         """Return every destination that is written, by where it stands."""
         senders: dict[tuple[str, str], Destination] = {("destination", name): destination for name, destination in self.destination.items()}
         return senders | {("outbound", name): rule for name, rule in self.outbound.items() if not rule.to}
+
+    def _listen_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        are_hooks = any(hook.enabled for hook in self.inbound.values()) or "listen" in self.http.model_fields_set
+        if are_hooks and is_one_place(self.http.listen, self.admin.listen):
+            key = ("http", "listen") if "listen" in self.http.model_fields_set else ("admin", "listen")
+            yield key, f"hooks and the admin side can't have one port: http.listen is {self.http.listen}, admin.listen {self.admin.listen}; give one of them another"
 
     def _tls_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         contexts: dict[tuple[str, ...], Callable[[], object]] = {("mqtt",): self.mqtt.tls_context}
@@ -224,6 +238,18 @@ class Settings(Slice):
         return next((f"{field}: {problem}" for field, source in sources.items() if source is not None and (problem := unknown_names(source.names, known))), None)
 
     def _name_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for kind, tables in (("destination", self.destination), ("outbound", self.outbound), ("inbound", self.inbound)):
+            for name in tables:
+                if not _NAME.fullmatch(name):
+                    yield (kind, name), f"{name!r} is not a name: letters, digits, '-' and '_', at most 64"
+        for path in self._senders():
+            if path[1] == Lane.MQTT:
+                inline = "with a url of its own " if path[0] == "outbound" else ""
+                yield path, f"{inline}it can't be called mqtt: commands wait for the broker under that name; rename it"
+        yield from self._clashes()
+
+    def _clashes(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what has the name, or the path, of something else."""
         for name, rule in self.outbound.items():
             if not rule.to and name in self.destination:
                 yield ("outbound", name), f"it has a url of its own, and there is a [destination.{name}] too: rename one of them, their events wait under that name"
@@ -234,6 +260,12 @@ class Settings(Slice):
             levels = hook.pattern(name).levels
             if (other := paths.setdefault(levels, name)) != name:
                 yield ("inbound", name, "path"), f"inbound.{other} listens at the same path"
+
+
+def _holds(rule: Outbound) -> dict[str, float]:
+    """Return the seconds for which each key of a mapping may hold an event before it may go. `debounce_max` only lets it go earlier."""
+    held = {"`debounce`": rule.debounce, "`batch.wait`": rule.batch.wait if rule.batch is not None else None}
+    return {key: length_s for key, length_s in held.items() if length_s is not None}
 
 
 def control_socket_beside(outbox: Path) -> Path:

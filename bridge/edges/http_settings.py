@@ -7,6 +7,9 @@ from pydantic import AfterValidator
 from bridge.rules.callers import TrustedProxies
 from bridge.rules.units import Size, Slice, size_bytes
 
+# Who listens on every address is reached on loopback.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}  # noqa: S104 - nothing is bound here
+
 LOOPBACK = ("127.", "[::1]:", "localhost:")
 
 
@@ -16,6 +19,16 @@ def listen_address(text: str) -> str:
     if not host or not (port.isascii() and port.isdigit() and int(port) < 65_536):
         raise ValueError('expected an address and a port, such as "127.0.0.1:8080" or "0.0.0.0:8080"')
     return text
+
+
+def is_one_place(one: str, other: str) -> bool:
+    """Return True if two listeners can't have these addresses at once, as both have one port, False if they can."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    if one.startswith("unix:") or int(port) != int(other_port) or int(port) == 0:  # 0 is any port that is free
+        return False
+    hosts = {host.strip("[]").lower(), other_host.strip("[]").lower()}
+    # "::" is every address, also those of IPv4 (ipv6(7), IPV6_V6ONLY); "0.0.0.0" is every one of IPv4.
+    return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in name for name in hosts))  # noqa: S104 - it is looked for, not listened on
 
 
 def hooks_address(text: str) -> str:
@@ -50,6 +63,14 @@ class HttpSettings(Slice):
     def socket_file(self) -> str | None:
         """Return the path of the socket file it listens on, or None if it is an address."""
         return self.listen.removeprefix("unix:") if self.listen.startswith("unix:") else None
+
+    @property
+    def base(self) -> str:
+        """Return the URL that this machine calls it by, without a path; of a socket file the host in it means nothing."""
+        host, _, port = self.listen.rpartition(":")
+        host = _EVERYWHERE.get(host, f"[{host}]" if ":" in host and not host.startswith("[") else host)
+        place = f"{host}:{port}" if self.socket_file is None else "localhost"
+        return f"{'http' if self.tls is None else 'https'}://{place}"
 
     @property
     def in_the_open(self) -> bool:

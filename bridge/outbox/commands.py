@@ -99,5 +99,5 @@ def _gravity(reply: Reply) -> int:
     return 2 if status >= FAILURE else 1 if status == NO_SUBSCRIBERS else 0
 
 
-def _judged(_letter: Letter, reply: Reply, _now: float, _u: float) -> Outcome:
+def _judged(letter: Letter, reply: Reply, now: float, u: float, *, probe: bool) -> Outcome:  # noqa: ARG001 - what the broker says is enough
     return judge_publish(reply)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from bridge.errors import StoreBroken
 from bridge.outbox.soundness import APPLICATION_ID
-from bridge.outbox.store import SCHEMA_VERSION
+from bridge.outbox.store import SCHEMA_VERSION, too_new
 
 PAGES_AT_ONCE = 1_024  # 4 MiB: a progress bar moves several times a second on an SD card
 PATIENCE_S = 30.0  # with a daemon that has the file to itself for a moment, as at its start
@@ -34,10 +34,11 @@ class Holding:
 def copied(source: Path, to: Path, *, progress: Progress = lambda _: None) -> Holding:
     """Copy the outbox *source* to the new file *to*, and return what the copy holds.
 
-    Raises StoreBroken where *source* can't be read or is damaged, OSError where *to* can't be written; *to* is then gone.
+    Raises StoreBroken where *source* can't be read or is damaged, ConfigError where it is a newer mqtthook's, OSError where *to* can't be written; *to* is then gone.
     """
     try:
         with closing(_reading(source)) as db:
+            _expect_known(db, source, to)
             return copy_of(db, to, progress=progress)
     except sqlite3.Error as exc:
         raise StoreBroken(f"the outbox {source} can't be read: {exc}") from exc
@@ -54,6 +55,15 @@ def copy_of(db: sqlite3.Connection, to: Path, *, progress: Progress = lambda _: 
         to.unlink()
         raise
     return holding
+
+
+def _expect_known(db: sqlite3.Connection, source: Path, to: Path) -> None:
+    try:
+        version = _one(db, "PRAGMA user_version")
+    except sqlite3.OperationalError as exc:
+        raise _of_the_disk(exc, to) from exc  # a full disk fails here already: what is read needs a file beside it
+    if version > SCHEMA_VERSION:
+        raise too_new(source, version)
 
 
 def _copy(db: sqlite3.Connection, to: Path, progress: Progress) -> None:

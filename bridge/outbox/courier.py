@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bridge.errors import RenderError
 from bridge.model import Lane, Letter, Outcome, Priority, Reply, Verdict
@@ -39,7 +40,12 @@ class Clock:
 
 
 Send = Callable[[Letter], Awaitable[Reply]]
-Judge = Callable[[Letter, Reply, float, float], Outcome]
+
+
+class Judge(Protocol):
+    """What tells the meaning of an answer, at *now* (unix seconds) and by the chance *u*; *probe*: it is a breaker's, whose failure spends no attempt."""
+
+    def __call__(self, letter: Letter, reply: Reply, now: float, u: float, /, *, probe: bool) -> Outcome: ...
 
 
 class Courier:
@@ -56,14 +62,15 @@ class Courier:
         self._windows = {priority: Window(backlog=backlog, letters=letters) for priority in Priority}  # the high one first
         self._wake = asyncio.Event()
         self._flights: set[asyncio.Task[None]] = set()
-        self._paused_until = 0.0
+        self.paused_until = 0.0  # as the receiver asked, in monotonic seconds
         self._ready = True
         self._stopping = False
         self.failures = 0
         self.delivered_at: float | None = None
         self.disabled: str | None = None
+        self.broken: str | None = None  # what its breaker opened for
         self.halted = False  # by a person
-        self.on_change: Callable[[Courier], None] = lambda _: None  # its breaker opened or closed, it was disabled or resumed
+        self.on_change: Callable[[Courier], None] = lambda _: None  # what holds it back is another, or nothing
         self.follow: Callable[[Letter, Reply], Awaitable[None]] | None = None  # what a delivery leads to, before it is recorded
 
     def adopt(self, *, send: Send, judge: Judge, pace: Pace) -> None:
@@ -110,18 +117,23 @@ class Courier:
     def resume(self) -> None:
         """Send again, whatever held it back: one request at first, and then more and more."""
         was_held = self.disabled is not None or self.halted or self.breaker.is_open
-        self.disabled, self.halted, self._paused_until = None, False, 0.0
-        self.breaker = Breaker(back_at=self._clock.monotonic()) if was_held else self.breaker
+        was_paused = self.paused_until > self._clock.monotonic()
+        self.disabled, self.halted, self.paused_until = None, False, 0.0
         if was_held:
+            self.breaker, self.broken = Breaker(back_at=self._clock.monotonic()), None
+        if was_held or was_paused:
             for window in self._windows.values():
                 window.wake_all()
+            logger.info("resumed destination=%s", self.destination)
             self.on_change(self)
         self._wake.set()
 
     def halt(self) -> None:
         """Send nothing until `resume`; what comes waits."""
-        self.halted = True
-        self.on_change(self)
+        if not self.halted:
+            self.halted = True
+            logger.info("paused destination=%s; its events wait until `mqtthook resume %s`", self.destination, self.destination)
+            self.on_change(self)
 
     def _is_open_for_business(self) -> bool:
         return self._ready and self.disabled is None and not self.halted
@@ -149,13 +161,13 @@ class Courier:
 
     def _start(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
-        if self._is_open_for_business() and now >= self._paused_until:
+        if self._is_open_for_business() and now >= self.paused_until:
             while self._room(now) > 0 and self._has_token(now) and (letter := self._next(now)) is not None:
                 if self._has_expired(letter):
                     self._conclude(letter, Outcome(verdict=Verdict.EXPIRED, reason="it expired before it could be sent"))
                 else:
                     self._take_token()
-                    self._fly(tasks, self._carry(letter), letter.id)
+                    self._fly(tasks, self._carry(letter, probe=self.breaker.is_open), letter.id)
         for priority, window in self._windows.items():
             if (fetch := window.wish()) is not None:
                 tasks.create_task(self._fetch(priority, fetch), name=f"fetch for {self.destination}")
@@ -174,7 +186,10 @@ class Courier:
             self._bucket = replace(self._bucket, tokens=self._bucket.tokens - 1)
 
     def _next(self, now: float) -> Letter | None:
-        return next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
+        letter = next((letter for window in self._windows.values() if (letter := window.next(now)) is not None), None)
+        if letter is None and self.breaker.is_open:  # half open, as there is room: it doesn't wait until anything is due
+            any(window.wake_first() for window in self._windows.values())
+        return letter
 
     def _fly(self, tasks: asyncio.TaskGroup, carrying: Coroutine[None, None, None], id: str) -> None:
         flight = tasks.create_task(carrying, name=f"letter {id}")
@@ -190,10 +205,11 @@ class Courier:
         self._windows[priority].fetched(fetch, letters, exhausted=exhausted, now=self._clock.monotonic(), wall=self._clock.wall())
         self._wake.set()
 
-    async def _carry(self, letter: Letter) -> None:
+    async def _carry(self, letter: Letter, *, probe: bool) -> None:
+        send, judge = self._send, self._judge  # of one time: what comes back is judged by what it was sent as
         try:
-            reply = await self._send(letter)
-            outcome = self._judge(letter, reply, self._clock.wall(), self._clock.chance())
+            reply = await send(letter)
+            outcome = judge(letter, reply, self._clock.wall(), self._clock.chance(), probe=probe)
             if self.follow is not None and outcome.verdict is Verdict.DELIVERED:
                 await self.follow(letter, reply)
         except RenderError as exc:
@@ -204,19 +220,27 @@ class Courier:
         self._conclude(letter, outcome)
 
     def _conclude(self, letter: Letter, outcome: Outcome) -> None:
+        if not outcome.spends:
+            outcome = replace(outcome, delay_s=max((letter.due_at or 0.0) - self._clock.wall(), 0.0))
         self._outbox.record(letter, outcome)
         now = self._clock.monotonic()
         if outcome.verdict is Verdict.RETRY:
             self._windows[letter.priority].rest(letter, now + outcome.delay_s)
         else:
             self._windows[letter.priority].done(letter)
-        if outcome.pause_s is not None:
-            self._paused_until = max(self._paused_until, now + outcome.pause_s)
-        if outcome.disable:
-            self.disabled = outcome.reason
-            self.on_change(self)
         self._tell(letter, outcome)
-        self._trip(outcome, now)
+        if not outcome.elsewhere:
+            self._hold_back(outcome, now)
+            self._trip(outcome, now)
+
+    def _hold_back(self, outcome: Outcome, now: float) -> None:
+        if outcome.pause_s is not None and now + outcome.pause_s > self.paused_until:
+            self.paused_until = now + outcome.pause_s
+            self.on_change(self)
+        if outcome.disable and self.disabled is None:
+            self.disabled = outcome.reason
+            logger.error("disabled destination=%s reason=%r; its events wait until `mqtthook resume %s`", self.destination, self.disabled, self.destination)
+            self.on_change(self)
 
     def _trip(self, outcome: Outcome, now: float) -> None:
         """Let the breaker have its say on an answer, or the lack of one."""
@@ -229,11 +253,13 @@ class Courier:
             self.breaker = pacing.failed(before, rule, now=now, u=self._clock.chance(), span_s=self._pace.span_s)
         if before.is_open and not self.breaker.is_open:
             logger.info("breaker closed destination=%s; all of it is sent to again within %.0f s", self.destination, pacing.RAMP_S)
+            self.broken = None
             for window in self._windows.values():
                 window.wake_all()
             self.on_change(self)
         if not before.is_open and self.breaker.is_open:
             logger.warning("breaker open destination=%s failures=%d pause_s=%.0f reason=%r", self.destination, self.breaker.failures, rule.pause, outcome.reason)
+            self.broken = outcome.reason
             self.on_change(self)
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:
@@ -257,6 +283,8 @@ class Courier:
                     "retry %s=%s mapping=%s destination=%s attempt=%d next_s=%.1f failures=%d reason=%r", *what, outcome.delay_s, self.failures, outcome.reason
                 )
             return
+        if not outcome.alive and not outcome.elsewhere:
+            self.failures += 1
         logger.warning("%s %s=%s mapping=%s destination=%s attempt=%d reason=%r", outcome.verdict, *what, outcome.reason)
 
     def _has_expired(self, letter: Letter) -> bool:
@@ -270,8 +298,8 @@ class Courier:
         now = self._clock.monotonic()
         if not self._is_open_for_business():
             return None
-        if self._paused_until > now:
-            return self._paused_until
+        if self.paused_until > now:
+            return self.paused_until
         if self._room(now) <= 0:
             return pacing.room_at(self.breaker, concurrency=self._pace.concurrency, now=now)
         if self._bucket is not None and self._pace.rate is not None and not self._has_token(now):

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge.model import Event, Letter, Result, State
+from bridge.model import Event, Lane, Letter, Result, State
 from bridge.outbox.history import Attempt
+from bridge.outbox.holds import Hold, note_of
 from bridge.outbox.ledger import Ledger
 from bridge.outbox.memory import Memories
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Store
+from bridge.outbox.store import Changes, Store
 
 
 class Desk:
@@ -34,13 +35,15 @@ class Desk:
         return self._store.parts(wanted, size)
 
     def retry(self, wanted: Selection) -> int:
-        """Let them be due when the daemon starts, dead ones as if they came now; return how many."""
+        """Let them be due when the daemon starts, dead ones as if they came now, and resume their destinations; return how many."""
         numbers = self._store.numbers(wanted)
         ledger = self._ledger()
         for (_, _, mapping), revived in self._store.revive(numbers, self._wall()).items():
             ledger.received(mapping, revived.messages)
         hastened = self._store.hasten(numbers)
-        self._store.save_counts(ledger.take())
+        names = {note_of(destination) for lane, destination, _ in hastened if lane is Lane.WEBHOOK}
+        notes = {name: Hold.read(self._store.note(name)).retried().written() for name in names}
+        self._store.write(Changes(counts=ledger.take(), notes=notes))
         return sum(found.letters for found in hastened.values())
 
     def split(self, wanted: Selection) -> int:
@@ -52,7 +55,7 @@ class Desk:
         self._store.save_counts(ledger.take())
         return made
 
-    def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+    def move(self, wanted: Selection, to: str, readdress: Callable[[Letter, Event], Event]) -> int:
         """Let them go to the destination *to* instead; return how many. Raises RenderError where they can't."""
         moved = self._store.move(self._store.numbers(wanted), to, readdress)
         return sum(found.letters for found in moved.values())

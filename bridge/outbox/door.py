@@ -61,18 +61,18 @@ class Door:
     def admit(self, hook: Hook, client: str) -> None:
         """Return if a request may be looked at; raise HookError 403 or 429 if not."""
         if hook.rule.allow_from is not None and not within(client, hook.rule.allow_from):
-            self._refuse(hook.name, client, 403, "the address is not in allow_from")
+            self.refuse(hook.name, client, 403, "the address is not in allow_from")
             raise HookError(403)  # not a word about who else may
         now, caller = self._monotonic(), household(client)
         wrongs = self._wrongs.of(hook.name, caller)
         if wrongs is not None and (wait_s := locked_s(wrongs, now)):
-            self._refuse(hook.name, client, 429, "too many wrong signatures")
+            self.refuse(hook.name, client, 429, "too many wrong signatures")
             raise HookError(429, "too many requests that could not be verified; try again later", retry_after_s=wait_s)
         if hook.rule.rate is not None:
             bucket, wait_s = taken(self._buckets.of(hook.name, caller), hook.rule.rate, now)
             self._buckets.keep(hook.name, caller, bucket)
             if wait_s:
-                self._refuse(hook.name, client, 429, "more requests than `rate` lets in")
+                self.refuse(hook.name, client, 429, "more requests than `rate` lets in")
                 raise HookError(429, "too many requests; try again later", retry_after_s=wait_s)
 
     def wrong(self, hook: str, client: str, reason: str) -> None:
@@ -80,12 +80,12 @@ class Door:
         caller = household(client)
         wrongs = one_more_wrong(self._wrongs.of(hook, caller) or Wrongs(), self._monotonic())
         self._wrongs.keep(hook, caller, wrongs)
-        self._refuse(hook, client, 401, reason)
+        self.refuse(hook, client, 401, reason)
         if not wrongs.at:
             logger.warning("locked out hook=%s client=%s for_s=%g reason='too many wrong signatures'", hook, client or "unknown", LOCKED_S)
 
-    def _refuse(self, hook: str, client: str, status: int, reason: str) -> None:
-        """Count a request that is not let in, or can't be verified, and write why."""
+    def refuse(self, hook: str, client: str, status: int, reason: str) -> None:
+        """Count a request that is not let in, can't be verified or has no usable id, and write why."""
         self.refused += 1
         self._told(hook, status, reason)
         self.tell(hook, "status=%d client=%s reason=%s", status, client or "unknown", reason)

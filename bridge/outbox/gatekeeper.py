@@ -7,7 +7,7 @@ pen, what gates remember in its memories; a debounced key, a batch or a silent k
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -24,6 +24,9 @@ from bridge.rules.outbound import Outbound, Route, Routes
 logger = logging.getLogger(__name__)
 
 HELD_LETTERS, HELD_BYTES = 4_096, 8 << 20  # in the pen at once; past it everything held is let go early
+
+LATE_S = 2.0  # a timer that fires so much later: the bridge itself was stopped, and can't tell what it would have heard
+PROMPT_S = 0.5  # a broker that is there answers in milliseconds, over a mobile network in some hundred
 
 BatchKey = tuple[str, str, str, str, Headers]  # mapping, destination, method, URL, headers: all that a request has but its body
 
@@ -48,14 +51,20 @@ class _Batch:
 class Gatekeeper:
     """The gates of every mapping."""
 
-    def __init__(self, outbox: Outbox, routes: Routes, *, clock: Clock, new_id: Callable[[], str]) -> None:
-        self._outbox, self._routes, self._clock, self._new_id = outbox, routes, clock, new_id
+    def __init__(self, outbox: Outbox, routes: Routes, *, clock: Clock, new_id: Callable[[], str], is_there: Callable[[], Awaitable[bool]]) -> None:
+        """Let the mappings' gates be those of *routes*.
+
+        *is_there* asks the broker, and returns True once all has come that it had sent before its answer, False if none comes.
+        """
+        self._outbox, self._routes, self._clock, self._new_id, self._is_there = outbox, routes, clock, new_id, is_there
         self._ahead_s = clock.wall() - clock.monotonic()
         self._debounced: dict[tuple[str, str], _Debounced] = {}
         self._batches: dict[BatchKey, _Batch] = {}
         self._timers: list[tuple[float, int, Callable[[], float | None]]] = []
         self._turns = count()
         self._listened: set[Place] = set()
+        self._quiet_places: dict[Place, None] = {}  # whose silence would be due, in order
+        self._silence_due = asyncio.Event()
         self._connected_at: float | None = None
         self._wake = asyncio.Event()
         self._early = 0
@@ -135,13 +144,20 @@ class Gatekeeper:
 
     async def run(self) -> None:
         """Let go of what is due, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._let_go_for_ever(), name="gates in time")
+            tasks.create_task(self._report_for_ever(), name="silence")
+
+    async def _let_go_for_ever(self) -> None:
         while True:
             self._wake.clear()
             self._turn()
-            at = self._next_at()
+            at, now = self._next_at(), self._clock.monotonic()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if at is None else max(at - self._clock.monotonic(), 0.0)):
+                async with asyncio.timeout(None if at is None else max(at - now, 0.0)):
                     await self._wake.wait()
+            if at is not None and self._clock.monotonic() - max(at, now) > LATE_S:
+                self._hear_anew()
 
     def _turn(self) -> None:
         while self._timers and self._timers[0][0] <= self.now():
@@ -283,10 +299,49 @@ class Gatekeeper:
         if at is not None and at > self.now():
             return at
         self._listened.discard(place)
-        route = self._routes.named(place[0])
-        if at is not None and route is not None:
-            self._report_silence(route, place)
+        if at is not None:
+            self._quiet_places[place] = None
+            self._silence_due.set()
         return None
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await self._silence_due.wait()
+            await self._report_due()
+
+    async def _report_due(self) -> None:
+        """Report the silence that is due, once it is sure that nothing is under way to us: one question for all that is due at once."""
+        self._silence_due.clear()
+        places, self._quiet_places = self._quiet_places, {}
+        if not await self._has_all():
+            self._hear_anew()
+        for place in places:
+            self._report_if_silent(place)
+
+    async def _has_all(self) -> bool:
+        """Return True once all has come that the broker had for us, False if it was away.
+
+        One that answers late was stopped, and what devices said meanwhile may lie before it unread: it is asked once more.
+        """
+        for _ in range(2):
+            asked_at = self._clock.monotonic()
+            if not await self._is_there():
+                return False
+            if self._clock.monotonic() - asked_at < PROMPT_S:
+                return True
+        return False
+
+    def _hear_anew(self) -> None:
+        """Let silence begin now: what was said until now may not have reached us."""
+        if self._connected_at is not None:
+            self._connected_at = self.now()
+
+    def _report_if_silent(self, place: Place) -> None:
+        route, at = self._routes.named(place[0]), self._silent_at(place)
+        if route is not None and at is not None and at <= self.now():
+            self._report_silence(route, place)
+        else:
+            self._listen_for(place)
 
     def _report_silence(self, route: Route, place: Place) -> None:
         found = silence_of(route, place[2], self._outbox.memories.look_up(place), now=self.now(), wall=self._clock.wall())

@@ -87,7 +87,7 @@ class Handling:
             if (receiver := self._receivers.get(place)) is not None:
                 receiver.look_again()
 
-    async def move(self, wanted: Selection, to: str, readdress: Callable[[Event], Event]) -> int:
+    async def move(self, wanted: Selection, to: str, readdress: Callable[[Letter, Event], Event]) -> int:
         """Let the events that a person means go to the destination *to* instead; return how many. Raises RenderError where they can't."""
         await self._flush()
         numbers = set(await self._on_thread(self._store.numbers, wanted)) - self._journal.unwritten

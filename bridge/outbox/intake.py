@@ -8,22 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bridge.errors import HookError, SignatureError, StoreFull
+from bridge.errors import HookError, SignatureError, StoreFull, UnusableId
 from bridge.model import Answer, Command, Message, Result
 from bridge.outbox.courier import Clock
 from bridge.outbox.devices import Devices
 from bridge.outbox.door import Door
 from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.outbox import Outbox
-from bridge.outbox.receipts import Receipt
+from bridge.outbox.receipts import MAX_BYTES, Receipt
 from bridge.outbox.storms import Storms
 from bridge.rules.answers import Response, json_response, problem
 from bridge.rules.challenges import challenged, greeted
 from bridge.rules.devices import Expectation, is_away
 from bridge.rules.events import Fate, Weighed, fates_of, letter_of
-from bridge.rules.inbound import Hook, Hooks, Request, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
+from bridge.rules.inbound import Hook, Hooks, availability_topic, command_for, evidence_of, expectation_of, hop_of, names_of, queued
 from bridge.rules.inbound import letter_of as letter_of_command
 from bridge.rules.outbound import Route, Routes
+from bridge.rules.requests import Request
 from bridge.rules.signing import seal, verify
 from bridge.rules.slash import shown
 
@@ -67,33 +68,35 @@ class MessageIntake:
         self._outbox, self._gatekeeper, self.routes, self._storms = outbox, gatekeeper, routes, storms
         self._new_id, self._is_pressed, self._hear, self._wall = new_id, is_pressed, hear, wall
         self.counters = Counters()
+        self._unkept_bytes = 0  # of messages at QoS 0 whose events are in memory only
         self.aside = ""  # the topic of our own word on deliveries: an event made of it would lead to the next one, for ever
 
-    def take(self, message: Message, receipt: Receipt, mark: str | None) -> None:
-        """Give a message to every mapping that takes its topic; the receipt is settled when all of that is safe."""
+    def take(self, message: Message, receipt: Receipt, mark: str | None, mapping: str | None = None) -> None:
+        """Give a message to every mapping that takes its topic, or to this *mapping* alone; the receipt is settled when all of that is safe."""
         self.counters.received += 1
         if message.topic == self.aside:
             return
-        heard, routes = self._hear(message), self.routes.of(message.topic)
+        heard, routes = self._hear(message), [route for route in self.routes.of(message.topic) if mapping in (None, route.mapping)]
         if self._outbox.onlookers:
             self._outbox.onlookers.tell_received(message, [route.mapping for route in routes])
         if not routes:
             self.counters.unmatched += not heard
             return
+        own = receipt if message.qos else self._unkept(message)
         for route in routes:
-            self._take_for(route, message, receipt, mark)
+            self._take_for(route, message, own, mark)
+        if own is not receipt:
+            own.settle()
         if self._outbox.pen.unsaved and self._is_pressed():
             self._outbox.save_held()
 
     def _take_for(self, route: Route, message: Message, receipt: Receipt, mark: str | None) -> None:
-        if message.qos == 0 and self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
+        if message.qos == 0 and (why := self._no_room(message)) is not None:
             self._end(route, Result.DROPPED)
-            self._tell_onlookers(route, message, Result.DROPPED, "the outbox is full")
+            self._tell_onlookers(route, message, Result.DROPPED, why)
             self.counters.lost += 1
             if self.counters.lost & (self.counters.lost - 1) == 0:  # at first and then at each power of two
-                logger.error(
-                    "dropped mapping=%s topic=%r lost=%d reason='the outbox is full, and the message came at QoS 0'", route.mapping, message.topic, self.counters.lost
-                )
+                logger.error("dropped mapping=%s topic=%r lost=%d reason='%s, and the message came at QoS 0'", route.mapping, message.topic, self.counters.lost, why)
             return
         found, fates = self._fates(message, route)
         if found is not None and found.result is None and self._storms.stopped(route.mapping, message.topic):
@@ -104,6 +107,8 @@ class MessageIntake:
             self._gatekeeper.learn(found)
         if fates and fates[0].content is None:
             self._end(route, fates[0].result or Result.FILTERED)
+            if found is not None and found.failed:
+                self._outbox.conditions.failed(route.mapping, str(found.reason))
             self._tell_end(route, message, fates[0], loops=found is not None and found.loops)
             return
         letters = [letter_of(fate, created_at=self._wall(), origin=mark) for fate in fates]
@@ -111,6 +116,22 @@ class MessageIntake:
             self._outbox.put(letters, receipt)
         else:
             self._gatekeeper.passed(found, letters, receipt)
+
+    def _unkept(self, message: Message) -> Receipt:
+        """Return the receipt of a message that no broker keeps for us, so that it is known how much there is of such."""
+        size = len(message.payload)
+        self._unkept_bytes += size
+
+        def safe() -> None:
+            self._unkept_bytes -= size
+
+        return Receipt(safe)
+
+    def _no_room(self, message: Message) -> str | None:
+        """Return why a message that no broker keeps for us can't be held in memory, or None if it can."""
+        if self._outbox.full and self._outbox.unsaved >= UNSAVED_QOS_0:
+            return "the outbox is full"
+        return "more came at once than fits in memory" if self._unkept_bytes > max(MAX_BYTES, len(message.payload)) else None
 
     def _tell_end(self, route: Route, message: Message, fate: Fate, *, loops: bool) -> None:
         """Write why there is no event: to whoever asks for it; of a loop, to everybody, at first and then at each power of two."""
@@ -169,7 +190,7 @@ class RequestIntake:
 
     @property
     def refused(self) -> int:
-        """Return how many requests were not let in, or could not be verified."""
+        """Return how many requests were not let in, could not be verified, or bore an id that can't be used."""
         return self._door.refused
 
     async def answer(self, method: str, request: Request) -> Response:
@@ -187,6 +208,10 @@ class RequestIntake:
             sender_id = verify(evidence)
             answer = challenged(evidence, hook.rule.challenge)
             return await self._command(hook, request, sender_id, seal(evidence)) if answer is None else answer
+        except UnusableId as exc:
+            self._outbox.passed(hook.name, Result.DROPPED)
+            self._door.refuse(hook.name, request.client, exc.status, str(exc))
+            return problem(exc.status, str(exc))
         except SignatureError as exc:
             self._door.wrong(hook.name, request.client, str(exc))
             return problem(exc.status)
@@ -204,8 +229,11 @@ class RequestIntake:
             self._door.tell(hook.name, "id=%s status=%d reason=%r", id, exc.status, exc.detail)
             self._refused(hook.name, exc.status, exc.detail or "", id)
             raise
+        failure = None if command is not None or hook.rule.when is None else hook.rule.when.failure(names)
+        if failure is not None:
+            self._outbox.conditions.failed(hook.name, f"`when` counts as false: {failure}")
         if self._outbox.onlookers:
-            self._outbox.onlookers.tell("received" if command is not None else str(Result.FILTERED), mapping=hook.name, command=id)
+            self._outbox.onlookers.tell("received" if command is not None else str(Result.FILTERED), mapping=hook.name, command=id, reason=failure)
         if command is None:
             self._outbox.passed(hook.name, Result.FILTERED)
             return json_response(200, shown(hook, names["body"], {"id": id, "status": "filtered"}))

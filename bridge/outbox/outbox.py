@@ -17,6 +17,7 @@ from bridge.errors import StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Outcome, Priority, Reply, Result, State, Verdict
 from bridge.outbox.accounts import Accounts
 from bridge.outbox.answers import Answers
+from bridge.outbox.conditions import Conditions
 from bridge.outbox.handling import Handling, Shelf
 from bridge.outbox.history import History
 from bridge.outbox.journal import FULL_RETRY_S, Entry, Journal, Told
@@ -29,7 +30,7 @@ from bridge.outbox.receipts import Receipt
 from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store, Tally
-from bridge.outbox.window import Fetch
+from bridge.outbox.window import BYTES, Fetch
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
 
@@ -46,10 +47,10 @@ class Outbox:
 
     def __init__(self, store: Store, settings: StoreSettings, *, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
         self._store = store
-        self._strict = settings.durability == "strict"
-        self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
+        self._obey(settings)
         self._monotonic, self._wall = monotonic, wall
         self.onlookers = Onlookers(wall)
+        self.conditions = Conditions()
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._dropping: set[int] = set()
         self._seq = store.last_seq()
@@ -92,6 +93,15 @@ class Outbox:
         if changes:
             changes.counts = self.accounts.ledger.take()
             self._store.write(changes)
+
+    async def adopt(self, settings: StoreSettings) -> None:
+        """Go on with other bounds and another durability; of a smaller size the file keeps what is in it."""
+        await self._journal.on_thread(self._store.limit, settings.max_size)
+        self._obey(settings)
+
+    def _obey(self, settings: StoreSettings) -> None:
+        self._strict = settings.durability == "strict"
+        self._most_seen = settings.max_size // SEEN_SHARE // SEEN_BYTES
 
     def unregister(self, lane: Lane, destination: str) -> None:
         """Offer a destination's letters to nobody: they wait on disk."""
@@ -234,10 +244,16 @@ class Outbox:
             case Verdict.RETRY if self._newest.is_outdated(letter):
                 self._end(letter, Result.COALESCED)
             case Verdict.RETRY:
-                due_at = self._wall() + outcome.delay_s
-                self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+                self._try_again(letter, outcome)
         if letter.lane is Lane.MQTT and letter.begun_at is not None:
             self._journal.answer((letter.mapping, letter.id), answer_for(letter.id, outcome))
+
+    def _try_again(self, letter: Letter, outcome: Outcome) -> None:
+        if outcome.spends:
+            due_at = self._wall() + outcome.delay_s
+            self._journal.update(replace(letter, attempts=letter.attempts + 1, due_at=due_at, begun_at=None, reason=outcome.reason))
+        elif outcome.reason != letter.reason:  # else the disk knows it: an outage of a night is no write each half minute
+            self._journal.update(replace(letter, reason=outcome.reason))
 
     def _end(self, letter: Letter, result: Result) -> None:
         self._count_end(letter, result)
@@ -317,13 +333,12 @@ class Outbox:
         after = fetch.after
         while True:
             if fetch.key is None:
-                stored = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit)
+                stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit, BYTES)
             else:
-                stored = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit)
+                stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit, BYTES)
             if self._store.unreadable:
                 await self._bury_unreadable()
                 continue
-            exhausted = len(stored) < fetch.limit
             letters = self._journal.over({letter.seq: letter for letter in stored}, after=after, exhausted=exhausted)
             here = [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)]
             if here or exhausted:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 MAX_UNACKED = 4_096  # Mosquitto 2.0.11 overruns its window (1,261 seen); past this nothing more is taken in
+MAX_BYTES = 32 << 20  # of payloads whose events are in memory only: two of the largest messages, and a tenth of the smallest Pi with what else they take
 REMEMBERED = 2 * MAX_UNACKED  # acknowledged messages whose acknowledgement may have been lost: all of one connection's, and more
 
 
@@ -44,6 +45,7 @@ def no_receipt() -> Receipt:
 class _Open:
     packet_id: int
     mark: str
+    size: int = 0  # of what is in memory for it
     settled: bool = False
 
 
@@ -56,6 +58,7 @@ class Receipts:
         self._open: deque[_Open] = deque()
         self._adrift: dict[str, _Open] = {}
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(stored)
+        self._bytes = 0
         self.shedding = False
         self.redelivered = 0
 
@@ -74,8 +77,12 @@ class Receipts:
         mark = f"{packet_id}:{hashlib.blake2b(topic.encode('utf-8', 'replace') + bytes(1) + payload, digest_size=12).hexdigest()}"
         if dup and self._is_redelivery(packet_id, mark):
             return None
-        entry = _Open(packet_id, mark)
+        if self._open and self._bytes + len(payload) > MAX_BYTES:  # a single one is always taken, or it would stay with the broker for ever
+            self.shedding = True
+            return None
+        entry = _Open(packet_id, mark, len(payload))
         self._open.append(entry)
+        self._bytes += entry.size
         return Receipt(lambda: self._settle(entry)), mark
 
     def disconnected(self) -> None:
@@ -103,6 +110,7 @@ class Receipts:
 
     def _settle(self, entry: _Open) -> None:
         entry.settled = True
+        self._bytes -= entry.size
         self._adrift.pop(entry.mark, None)
         self._known[entry.mark] = None
         if len(self._known) > REMEMBERED:

@@ -46,4 +46,6 @@ class ReplyIntake:
     def _letter(self, event: Letter, content: Event, mapping: Outbound, rule: ReplyRule, reply: Reply) -> Letter | None:
         names = names_of(reply, content.topic, captures_of(content.topic.split("/"), mapping), self._wall())
         command = command_for(rule, names, filters=mapping.topic, hop=dict(content.headers).get(HOP, ""))
+        if command is None and rule.when is not None and (failure := rule.when.failure(names)) is not None:
+            self._outbox.conditions.failed(account(event.mapping), f"`when` counts as false: {failure}")
         return None if command is None else letter_of(event, rule, command, now=self._wall())

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Pause
@@ -128,6 +128,10 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
+    def limit(self, max_size: int) -> None:
+        """Let the file grow up to *max_size* bytes; one that is larger stays as large as it is."""
+        _limit(self._db, max_size)
+
     def write(self, changes: Changes, growth: int = 0) -> None:
         """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken.
 
@@ -236,15 +240,18 @@ class Store:
         attempt = "SELECT max(at) FROM (SELECT at FROM attempt ORDER BY rowid DESC LIMIT 1)"
         return max(float(self._one(query) or 0.0) for query in (letter, attempt, "SELECT max(at) FROM seen"))
 
-    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int) -> list[Letter]:
-        """Return what waits for a destination with one priority past number *after*, in order."""
-        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, priority, after, limit)
+    def waiting(self, lane: Lane, destination: str, priority: Priority, after: int, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination with one priority past number *after*, in order, and True if that is all of it.
 
-    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, after: int, limit: int) -> list[Letter]:
-        """Return what waits for a destination under one key with one priority past number *after*, in order."""
+        It ends with letter number *limit*, or with the one that brings their bodies to *most_bytes*.
+        """
+        where = "lane = ? AND destination = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._some(limit, most_bytes, where, lane, destination, priority, after, limit)
+
+    def waiting_of_key(self, lane: Lane, destination: str, priority: Priority, key: str, after: int, limit: int, most_bytes: int) -> tuple[list[Letter], bool]:
+        """Return what waits for a destination under one key with one priority past number *after*, as `waiting` does."""
         where = "lane = ? AND destination = ? AND key = ? AND priority = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
-        return self._letters(where, lane, destination, key, priority, after, limit)
+        return self._some(limit, most_bytes, where, lane, destination, key, priority, after, limit)
 
     def held(self) -> list[Letter]:
         """Return what gates held when the last run ended, in order of receipt."""
@@ -368,12 +375,12 @@ class Store:
                     revived[place] = revived.get(place, Sum()).plus(1, letter.count)
         return made, revived
 
-    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Event], Event]) -> Tally:
+    def move(self, numbers: Collection[int], to: str, readdress: Callable[[Letter, Event], Event]) -> Tally:
         """Let waiting and dead events go to the destination *to* instead; return how many of those that wait came from where."""
         moved: Tally = {}
         with self._transaction() as db:
             for letter in (letter for seq in sorted(numbers) for letter in self._letters("seq = ? AND lane = 'webhook' AND state != 'held'", seq)):
-                content = readdress(letter.content) if isinstance(letter.content, Event) else letter.content
+                content = readdress(letter, letter.content) if isinstance(letter.content, Event) else letter.content
                 db.execute("DELETE FROM letter WHERE seq = ?", (letter.seq,))
                 db.execute(_PUT, row_of(replace(letter, destination=to, content=content, attempts=0, due_at=None)))
                 place = (letter.lane, letter.destination, letter.mapping)
@@ -428,13 +435,16 @@ class Store:
         return changed
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
-        letters = []
-        for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values):
-            try:
-                letters.append(letter_of(row))
-            except UNREADABLE as exc:  # the others go on
-                self.unreadable[row[0]] = f"{type(exc).__name__}: {exc}"
-        return letters
+        letters = (self._read(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values))
+        return [letter for letter in letters if letter is not None]
+
+    def _read(self, row: tuple[Any, ...]) -> Letter | None:
+        """Return the letter of a row, None where it can't be read: the others go on."""
+        try:
+            return letter_of(row)
+        except UNREADABLE as exc:
+            self.unreadable[row[0]] = f"{type(exc).__name__}: {exc}"
+            return None
 
     def bury_unreadable(self, now: float) -> Tally:
         """Let letters that were met and could not be read be dead ones, which can; return how many of those that waited came of each place and mapping."""
@@ -448,6 +458,18 @@ class Store:
                     buried[place] = buried.get(place, Sum()).plus(1, row[3])
         self.unreadable = {}
         return buried
+
+    def _some(self, limit: int, most_bytes: int, where: str, *values: Any) -> tuple[list[Letter], bool]:
+        found: list[Letter] = []
+        with closing(self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)) as rows:
+            for row in rows:
+                if (letter := self._read(row)) is None:
+                    continue
+                found.append(letter)
+                most_bytes -= letter.size
+                if most_bytes <= 0:
+                    return found, False
+        return found, len(found) < limit
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
@@ -509,7 +531,7 @@ def locked(path: Path) -> int:
     Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
     """
     try:
-        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = _lock_file(path)
     except OSError as exc:
         raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
     deadline = monotonic() + LOCK_PATIENCE_S
@@ -518,6 +540,20 @@ def locked(path: Path) -> int:
             os.close(lock)
             raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice")
         Pause().wait(LOCK_TURN_S)
+    return lock
+
+
+def _lock_file(path: Path) -> int:
+    """Return the open lock file; one that root makes is its outbox's owner's, as the service would be locked out else."""
+    name = lock_of(path)
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    if os.geteuid() == 0:
+        owner = (path if path.exists() else path.parent).stat()
+        with suppress(OSError):  # a disk that knows no owners
+            os.fchown(lock, owner.st_uid, owner.st_gid)
     return lock
 
 
@@ -549,17 +585,26 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
         if version > STRANGE_VERSION:
             raise sqlite3.DatabaseError(f"its version is {version}")
         if version > SCHEMA_VERSION:
-            raise ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
+            raise too_new(path, version)
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
         examine(db, os.stat(path).st_size)
-        db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
+        _limit(db, max_size)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def too_new(path: Path, version: int) -> ConfigError:
+    """Return what to raise of an outbox whose tables this program doesn't know."""
+    return ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
+
+
+def _limit(db: sqlite3.Connection, max_size: int) -> None:
+    db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:

@@ -25,6 +25,7 @@ class Storms:
         self._now = now
         self._published: OrderedDict[str, float] = OrderedDict()
         self._storms: dict[str, Storm] = {}
+        self._dropped: dict[str, int] = {}  # of each mapping that is stopped
 
     def published(self, topic: str) -> None:
         """Note that we publish to a topic: what comes from it, or from where its device tells its state, may be an echo."""
@@ -36,21 +37,30 @@ class Storms:
 
     def stopped(self, mapping: str, topic: str) -> bool:
         """Return True if a mapping must not take a message from *topic* now, False if it may."""
-        at, before = self._published.get(topic), self._storms.get(mapping)
-        if at is not None and before is not None and before.until is not None and self._now() < before.until:
+        self._end()
+        at = self._published.get(topic)
+        if at is not None and mapping in self._dropped:
+            self._dropped[mapping] += 1
             return True
         if at is None or self._now() - at > STORM_S:
             return False
-        after = self._storms[mapping] = gust(before, self._now())
-        if after.until is not None and (before is None or before.until is None):
-            logger.error(
-                "storm mapping=%s topic=%r echoes=%d; it is stopped for %.0f s: what it makes seems to come back to it, see `mqtthook check`",
-                mapping, topic, STORM_ECHOES, STORM_PAUSE_S,
-            )  # fmt: skip
-        if after.until is None and before is not None and before.until is not None:
-            logger.info("storm over mapping=%s", mapping)
-        return after.until is not None
+        storm = self._storms[mapping] = gust(self._storms.get(mapping), self._now())
+        if storm.until is None:
+            return False
+        self._dropped[mapping] = 1
+        logger.error(
+            "storm mapping=%s topic=%r echoes=%d; it is stopped for %.0f s: what it makes seems to come back to it, see `mqtthook check`",
+            mapping, topic, STORM_ECHOES, STORM_PAUSE_S,
+        )  # fmt: skip
+        return True
 
     def now_stopped(self) -> frozenset[str]:
-        """Return the mappings that are stopped now."""
-        return frozenset(mapping for mapping, storm in self._storms.items() if storm.until is not None and self._now() < storm.until)
+        """Return the mappings that are stopped now; asked now and then, so that a storm's end is told although nothing comes any more."""
+        self._end()
+        return frozenset(self._dropped)
+
+    def _end(self) -> None:
+        """Let those go on whose pause is over."""
+        for mapping in [mapping for mapping in self._dropped if self._now() >= (self._storms[mapping].until or 0.0)]:
+            del self._storms[mapping]
+            logger.warning("storm over mapping=%s dropped=%d; it goes on", mapping, self._dropped.pop(mapping))

@@ -164,6 +164,12 @@ class Window:
         self._forgiven.update(key for _, key in self._rests)
         self._forgiving = self._behind
 
+    def wake_first(self) -> bool:
+        """Let the key that rests the shortest be due now; return False if none rests. While something is fetched that may be due, that is enough."""
+        if not self._fetching and self._rests:
+            self._wake(self._rests[0][0])
+        return self._fetching or bool(self._returning)
+
     def withdraw(self, key: str, seq: int) -> bool:
         """Forget one letter of a key, wherever it is; return False if it is in flight."""
         line = self._lines.get(key)

@@ -16,7 +16,8 @@ from typing import Any
 
 from bridge.errors import HookError, SignatureError
 from bridge.rules.answers import Response, json_response
-from bridge.rules.inbound import Hook, Request
+from bridge.rules.inbound import Hook
+from bridge.rules.requests import Request
 from bridge.rules.signing import Evidence, verify
 from bridge.rules.signing.reading import bytes_of, fields, json_in
 
@@ -42,7 +43,7 @@ def greeted(hook: Hook, method: str, request: Request) -> Response | None:
 def challenged(evidence: Evidence, challenge: str | None) -> Response | None:
     """Return the answer to a verified request that is a challenge, or None where it is none.
 
-    *challenge* is what the config asks for beside what the scheme's own sender does.
+    *challenge* is what the config asks for beside what the scheme's own sender does, or the scheme's own name, which changes nothing.
     """
     if challenge == "graph":
         return _graph(evidence.query)

@@ -32,7 +32,8 @@ class Weighed:
 
     `result` is how it ends at once (DEAD: its event can't be made), with the reason; None where it goes on to an event.
     `key` is what its gates go by. `learnt` is what they remember from now on. `silent_for` is set where silence fires.
-    `now` is the gates' steady time, `wall` the clock's, which templates see. `loops` tells that it has been here before.
+    `now` is the gates' steady time, `wall` the clock's, which templates see. `loops` tells that it has been here before, `failed` that
+    a condition could not be evaluated: `reason` says which and why.
     """
 
     message: Message
@@ -46,6 +47,7 @@ class Weighed:
     learnt: Mapping[Place, Memory]
     silent_for: int | None = None
     loops: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +90,11 @@ def weighed(message: Message, route: Route, *, now: float, wall: float, recall: 
     if refusal is not None:
         return _ended(plain, refusal)
     try:
-        plain = replace(plain, names=names_of(message, rule, wall=wall))
+        names = names_of(message, rule, wall=wall)
     except RenderError as exc:
         return _unfit(plain, str(exc))
-    unwanted = _unwanted(rule, plain.names)
+    unwanted, failed = _unwanted(rule, names)
+    plain = replace(plain, names=names, failed=failed)
     if not rule.remembers:
         return plain if unwanted is None else _ended(plain, unwanted)
     try:
@@ -142,7 +145,7 @@ def event_for(message: Message, route: Route, destination: str, *, id: str, wall
     names = names_of(message, rule, wall=wall)
     if rule.silence is not None:  # only its silence was to be told
         silent_for = names["silent_for"] = max(round(wall - message.received_at), round(rule.silence))
-    if (unwanted := _unwanted(rule, names)) is not None:
+    if (unwanted := _unwanted(rule, names)[0]) is not None:
         raise RenderError(unwanted)
     plain = Weighed(message=message, route=route, key=message.topic, names=names, now=wall, wall=wall, learnt={}, silent_for=silent_for)
     event = _event(plain, route.destinations[destination], id)
@@ -175,19 +178,18 @@ def captures_of(levels: Sequence[str], rule: Outbound) -> dict[str, str]:
 
 def plain_event(destination: Destination, content_type: str, body: bytes) -> Event:
     """Return an event of our own making, for a destination whose templates need no message; raise RenderError otherwise."""
-    return _request(destination, {}, content_type, body)
+    return request_of(destination, {}, content_type, body)
 
 
-def readdressed(event: Event, destination: Destination) -> Event:
-    """Return an event for another destination: its address, method and headers, and the body as it is; raise RenderError.
-
-    What a template of that destination would need of the message isn't known any more.
-    """
+def request_of(destination: Destination, names: Names, content_type: str, body: bytes) -> Event:
+    """Return the request to a destination that says *body*; raise RenderError where its templates need a name that *names* don't give."""
+    headers: Headers = tuple((name, value.render(names)) for name, value in destination.headers.items())
     if destination.apprise is not None:
-        return notice((), event.body)
-    own = tuple((name, value) for name, value in event.headers if name.lower() in ("content-type", HOP))
-    new = _request(destination, {}, dict(own).get("Content-Type", "application/json"), event.body)
-    return replace(event, method=new.method, url=new.url, headers=(*new.headers, *(pair for pair in own if pair[0] == HOP)))
+        return notice(headers, body)
+    assert destination.url is not None, "checked when the settings were read"
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers = (("Content-Type", content_type), *headers)
+    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body)
 
 
 def letter_of(fate: Fate, *, created_at: float, origin: str | None) -> Letter:
@@ -224,12 +226,12 @@ def _after_replay(plain: Weighed, recall: Recall) -> tuple[Weighed, str | None]:
     return plain if after == before else replace(plain, learnt={place: after}), refusal
 
 
-def _unwanted(rule: Outbound, names: Names) -> str | None:
-    """Return why `when` doesn't want a message, or None if it does."""
+def _unwanted(rule: Outbound, names: Names) -> tuple[str | None, bool]:
+    """Return why `when` doesn't want a message, None if it does; and True where it could not be evaluated, else False."""
     try:
-        return None if rule.when is None or rule.when.holds(names) else f"`when` is false: {rule.when.text}"
+        return None if rule.when is None or rule.when.holds(names) else f"`when` is false: {rule.when.text}", False
     except RenderError as exc:
-        return f"`when` counts as false: {exc}"
+        return f"`when` counts as false: {exc}", True
 
 
 def _through_gates(plain: Weighed, unwanted: str | None, recall: Recall) -> Weighed:
@@ -242,8 +244,9 @@ def _through_gates(plain: Weighed, unwanted: str | None, recall: Recall) -> Weig
     memory = before = recall(place)
     refusal, result = unwanted, Result.FILTERED
     if rule.on_change is not None:
-        memory, unchanged = _after_change(rule, memory, plain.names)
-        refusal = refusal or unchanged
+        memory, unchanged, failed = _after_change(rule, memory, plain.names)
+        if refusal is None:
+            refusal, plain = unchanged, replace(plain, failed=failed)
     if rule.silence is not None and refusal is None:
         memory, refusal = _after_word(memory, plain)
     if rule.debounce is None and refusal is None:
@@ -261,12 +264,13 @@ def _after_word(memory: Memory, plain: Weighed) -> tuple[Memory, str]:
     return gates.heard(memory, plain.message, plain.now), "it is a sign of life: the mapping makes an event of silence only"
 
 
-def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory, str | None]:
+def _after_change(rule: Outbound, memory: Memory, names: Names) -> tuple[Memory, str | None, bool]:
+    """Return what is remembered, why `on_change` refuses the message or None, and True where it could not be evaluated, else False."""
     assert rule.on_change is not None
     try:
-        return gates.changed(memory, gates.mark(rule.on_change.value(names)))
+        return *gates.changed(memory, gates.mark(rule.on_change.value(names))), False
     except RenderError as exc:
-        return memory, f"`on_change` counts as unchanged: {exc}"
+        return memory, f"`on_change` counts as unchanged: {exc}", True
 
 
 def _unfit(plain: Weighed, reason: str) -> Weighed:
@@ -295,16 +299,6 @@ def _event(found: Weighed, destination: Destination, id: str) -> Event:
     rule, names, message = found.route.rule, found.names, found.message
     captures = captures_of(names["levels"], rule)
     occasion = Occasion(message=message, mapping=found.route.mapping, captures=captures, id=id, wall=found.wall, silent_for=found.silent_for)
-    event = _request(destination, names, *body_of(rule.shape, occasion, names))
+    event = request_of(destination, names, *body_of(rule.shape, occasion, names))
     hop = () if destination.apprise is not None else ((HOP, onward(message.properties.get(HOP), found.route.mapping)),)
     return replace(event, headers=(*event.headers, *hop), topic=message.topic if rule.reply is not None else "")
-
-
-def _request(destination: Destination, names: Names, content_type: str, body: bytes) -> Event:
-    headers: Headers = tuple((name, value.render(names)) for name, value in destination.headers.items())
-    if destination.apprise is not None:
-        return notice(headers, body)
-    assert destination.url is not None, "checked when the settings were read"
-    if not any(name.lower() == "content-type" for name, _ in headers):
-        headers = (("Content-Type", content_type), *headers)
-    return Event(method=destination.method.render(names), url=destination.url.render(names), headers=headers, body=body)

@@ -6,7 +6,8 @@ expression raises while it runs leaves here as RenderError, with the reason in t
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from datetime import date, time
 from difflib import get_close_matches
 from functools import lru_cache
 from types import GeneratorType
@@ -20,7 +21,7 @@ from pydantic_core import core_schema
 
 from bridge.errors import RenderError
 from bridge.rules.helpers import PATTERNED, Unfit, expect_pattern
-from bridge.rules.reasons import Names, explained, shown
+from bridge.rules.reasons import NO_TEXT, Names, explained, shown
 from bridge.rules.sandbox import Environment, environment
 from bridge.rules.topics import level_problem
 
@@ -33,22 +34,45 @@ _SLIPS = {  # what Jinja calls them, and what people meant who know other langua
     "unexpected char '!'": "write `not`",
 }
 
+# What has one form as text, so that it can stand where nothing else tells what it is; a null would read "None" there.
+_PLAIN = (str, int, float, date, time)
+
+_BRACES = "an expression stands without {{ }} or {% %}, as in payload.battery < 20"
+
+_ELSEWHERE = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_SET_ASIDE = (nodes.FilterBlock, nodes.AssignBlock, nodes.CallBlock, nodes.Macro)  # what stands in these is a value, not the text itself
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # Unicode's category Cc, and the two that end a line without being in it (UAX 14: LS, PS)
+_NO_HEADER = re.compile(f"[{_CONTROL}]")
+_NO_URL = re.compile(rf"[\s{_CONTROL}]")
+
 MAX_TREES = 64  # kept parsed, some 20 KB each: the conditions that fail for what is missing are few
 MAX_OUTPUT = 1 << 20  # characters; four times the largest body that a hook takes by default
 
 
+def _in_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        raise Unfit(value, NO_TEXT)
+    return value
+
+
 def _one_level(value: Any) -> str:
-    text = str(value)
+    text = str(value)  # raises where it is missing
+    if isinstance(value, bool) or not isinstance(value, _PLAIN):
+        raise Unfit(value, "not one level of a topic: expected a text or a number")
     if problem := level_problem(text):
         raise RenderError(f"the value {shown(text)} can't be one level of a topic: {problem}")
     return text
 
 
 def _percent_encoded(value: Any) -> str:
-    return quote(str(value).encode("utf-8", "strict"), safe="")
+    text = str(value)
+    if not isinstance(value, _PLAIN):
+        raise Unfit(value, "not a part of a URL: expected a text or a number")
+    return quote(text.encode("utf-8", "strict"), safe="")
 
 
-_TEXT = environment()
+_TEXT = environment(_in_text)
 _LEVEL = environment(_one_level)
 _URL = environment(_percent_encoded)
 
@@ -85,12 +109,23 @@ class Source:
             raise ValueError("expected text")
         try:
             source = cls(text)
+            source.expect_alone()
             source.expect_patterns()
             return source
         except ValueError:
             raise
         except Exception as exc:  # Jinja works out what is constant at once, and that may raise anything at all
-            raise ValueError(f"template {shown(text)}: {_mended(getattr(exc, 'message', None) or str(exc))}") from exc
+            raise ValueError(f"template {shown(text)}: {cls._mended(text, getattr(exc, 'message', None) or str(exc))}") from exc
+
+    @classmethod
+    def _mended(cls, _text: str, message: str) -> str:
+        """Return what Jinja says of a slip, and what is written instead."""
+        return message + next((f"; {hint}" for words, hint in _SLIPS.items() if words in message), "")
+
+    def expect_alone(self) -> None:
+        """Raise ValueError where it needs another template: there is none."""
+        if "{%" in self.text and any(_parsed(self.environment, self._written)[0].find_all(_ELSEWHERE)):
+            raise ValueError(f"template {shown(self.text)}: there are no other templates here: write out what it needs")
 
     def expect_patterns(self) -> None:
         """Raise ValueError where a pattern that stands in the text can't be used; one that is worked out is looked at when it is there."""
@@ -124,21 +159,22 @@ class Source:
         return hash(self.text)
 
 
-def _mended(message: str) -> str:
-    """Return what Jinja says of a slip, and what is written instead."""
-    return message + next((f"; {hint}" for words, hint in _SLIPS.items() if words in message), "")
-
-
 class Expression(Source):
     """A Jinja2 expression, such as a `when`."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        if not text.strip():
+            raise ValueError("it is empty: expected an expression such as payload.battery < 20")
         self._compiled: TemplateExpression = self.environment.compile_expression(text, undefined_to_none=False)
 
     @property
     def _written(self) -> str:
         return "{{ (" + self.text + ") }}"
+
+    @classmethod
+    def _mended(cls, text: str, message: str) -> str:
+        return _BRACES if re.search(r"\{[{%]", text) else super()._mended(text, message)
 
     def value(self, names: Names) -> Any:
         """Return what it comes to, with its type kept; raise RenderError."""
@@ -155,6 +191,14 @@ class Expression(Source):
             return bool(value)
         except Exception as exc:  # as above
             self._fail(exc, names)
+
+    def failure(self, names: Names) -> str | None:
+        """Return why it can't be told whether it holds, or None if it can be."""
+        try:
+            self.holds(names)
+        except RenderError as exc:
+            return str(exc)
+        return None
 
 
 def _whole(value: Any) -> Any:
@@ -216,13 +260,23 @@ class TopicText(Text):
 
     environment = _LEVEL
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if single := _with_one_brace(text):
+            raise ValueError(f"the topic {shown(text)}: write {{{{ {single} }}}} with two braces; one is for a mapping's `topic` and a hook's `path` only")
+
 
 class HeaderText(Text):
     """A header's value: no control character can enter it."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if self._compiled is None and _NO_HEADER.search(text):
+            raise ValueError(f"the header value {shown(text)} holds a control character")
+
     def render(self, names: Names) -> str:
         text = super().render(names)
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        if _NO_HEADER.search(text):
             raise RenderError(f"the header value {shown(text)} holds a control character")
         try:
             text.encode()
@@ -249,16 +303,27 @@ class UrlText(Text):
         host, _, port = fixed[2].rpartition(":") if re.search(r":[^\]]*$", fixed[2]) else (fixed[2], "", "")
         if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
             raise ValueError(f"the URL {shown(text)}: expected a host and, if any, a port from 1 to 65535")
-        if single := re.search(r"\{(\w+)\}", _without_templates(text)):
-            raise ValueError(f"the URL {shown(text)}: write {{{{ {single[1]} }}}} with two braces; one is for `topic` only")
+        if single := _with_one_brace(text):
+            raise ValueError(f"the URL {shown(text)}: write {{{{ {single} }}}} with two braces; one is for `topic` only")
         if "#" in _without_templates(text):
             raise ValueError(f"the URL {shown(text)}: a fragment is never sent")
+        if bad := next((found[0] for literal in self._literals() if (found := _NO_URL.search(literal))), None):
+            raise ValueError(f"the URL {shown(text)} holds {bad!r}: write it percent-encoded, as {quote(bad)}")
+        if "urlencode" in text and any(use.name == "urlencode" for use in _parsed(self.environment, text)[0].find_all(nodes.Filter)):
+            raise ValueError(f"the URL {shown(text)}: each value in a URL is percent-encoded already: leave `urlencode` out")
+
+    def _literals(self) -> Iterator[str]:
+        """Yield what stands in the URL as it is written."""
+        if self._compiled is None:
+            yield self.text
+        elif _NO_URL.search(_without_templates(self.text)):
+            yield from _literals_in(_parsed(self.environment, self.text)[0])
 
     def render(self, names: Names) -> str:
         url = super().render(names)
         if any(segment in (".", "..") for segment in url.split("?", 1)[0].split("/")[3:]):
             raise RenderError("a value would make the URL's path climb with '.' or '..'")
-        if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url):
+        if _NO_URL.search(url):
             raise RenderError("the URL holds a blank or a control character")
         return url
 
@@ -281,6 +346,21 @@ def unknown_names(used: set[str], known: Collection[str]) -> str | None:
         guess = f"payload.{name} or the text '{name}'" if "payload" in known else f"the text '{name}'"
         return f"{name!r} is not a name that can be used here; did you mean {guess}? Known here: {', '.join(sorted(known))}"
     return None
+
+
+def _with_one_brace(text: str) -> str | None:
+    """Return the name that stands in a template as captures are written in a filter, {name} or {name...}; None where none does."""
+    single = re.search(r"\{(\w+)(?:\.\.\.)?\}", _without_templates(text))
+    return single[1] if single else None
+
+
+def _literals_in(node: nodes.Node) -> Iterator[str]:
+    """Yield the texts between the tags of a template, but not those that come to a value first."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.TemplateData):
+            yield child.data
+        elif not isinstance(child, _SET_ASIDE):
+            yield from _literals_in(child)
 
 
 def _without_templates(text: str) -> str:

@@ -11,13 +11,13 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from bridge.rules.payloads import strict_json
+from bridge.rules.payloads import strict_json, written
 
 MAX_DIGITS = 15  # to round to, on either side of the point: what a double holds (sys.float_info.dig)
 MAX_PATTERNS = 64  # kept compiled; more than a config has, and each takes up to 10 MiB
@@ -118,12 +118,22 @@ def from_json(value: Any, default: Any = _REQUIRED) -> Any:
 def to_json(value: Any, *, ensure_ascii: bool = False, pretty_print: bool = False, sort_keys: bool = False) -> str:
     """Return JSON text, compact unless *pretty_print*; raise ValueError for NaN and infinity (RFC 8259 section 6)."""
     indent, separators = (2, (",", ": ")) if pretty_print else (None, (",", ":"))
-    return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, indent=indent, separators=separators, sort_keys=sort_keys, default=no_json)
+    return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, indent=indent, separators=separators, sort_keys=sort_keys, default=in_json)
 
 
-def no_json(value: Any) -> NoReturn:
-    """Raise for a value that JSON doesn't know: what an encoder asks for as its `default`."""
-    _refuse(value, "not a value that JSON knows")
+def in_json(value: Any) -> str:
+    """Return the text of an instant, a day or a time; raise Unfit for any other value that JSON doesn't know. Source: RFC 3339 section 5.6.
+
+    What an encoder asks for as its `default`.
+    """
+    if isinstance(value, datetime):
+        try:
+            return written(value)
+        except (ValueError, OverflowError):
+            _refuse(value, "not an instant that can be written")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return _refuse(value, "not a value that JSON knows" + (": base64_encode makes a text of it" if isinstance(value, bytes) else ""))
 
 
 def regex_search(value: Any, find: str = "", ignorecase: bool = False) -> bool:  # noqa: FBT001, FBT002 - as above
@@ -138,6 +148,13 @@ def regex_search(value: Any, find: str = "", ignorecase: bool = False) -> bool: 
 def regex_match(value: Any, find: str = "", ignorecase: bool = False) -> bool:  # noqa: FBT001, FBT002 - as above
     """Return True if a text begins with a pattern, False if not; otherwise as `regex_search`."""
     return _found(value, find, f"^(?:{find})", ignorecase=ignorecase)
+
+
+def length(value: Any) -> int:
+    """Return how many items, keys or characters there are. One that is missing is an error, where Jinja counts it."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        bool(item)  # a missing value raises at this, as at any use
+    return len(value)
 
 
 def base64_encode(value: Any) -> str:
@@ -168,11 +185,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "as_timestamp": as_timestamp,
     "base64_decode": base64_decode,
     "base64_encode": base64_encode,
+    "count": length,
     "float": as_float,
     "from_json": from_json,
     "iif": iif,
     "int": as_int,
     "is_number": is_number,
+    "length": length,
     "regex_match": regex_match,
     "regex_search": regex_search,
     "round": rounded,

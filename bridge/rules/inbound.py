@@ -8,19 +8,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from bridge.errors import HookError, RenderError
 from bridge.model import Answer, Command, Lane, Letter, Outcome, Verdict
-from bridge.rules.callers import UNKNOWN, AllowFrom
+from bridge.rules.callers import AllowFrom
 from bridge.rules.devices import SAID, Available, Confirm, Expectation, listening_problem
 from bridge.rules.expressions import Expression, Source, Text, TopicText, unknown_names
 from bridge.rules.loops import HOP, any_level_is_open, loop_in, onward, overlaps
-from bridge.rules.markup import strict_xml
-from bridge.rules.payloads import decoded, moment, one_meaning, timestamp
+from bridge.rules.payloads import decoded, moment, timestamp
 from bridge.rules.publishes import Publish, Qos
+from bridge.rules.requests import Request, body_of, form_fields, segments
 from bridge.rules.retry import NO_SUBSCRIBERS, NOT_AUTHORIZED
 from bridge.rules.signing import SCHEMES, Evidence, Verification, Verify, keys
 from bridge.rules.structures import Structure
@@ -34,12 +33,16 @@ _WIDTH = {"+": 1, "#": 2}  # of what a level takes; the closest hook answers
 
 TOKENS = frozenset({"bearer", "basic", "header", "query", "gitlab"})  # schemes that send the secret itself along, and sign neither body nor time
 
+# How little the schemes prove that sign no body.
+_PROOFS = dict.fromkeys(("none", *TOKENS), "proves neither what is asked nor when:") | {
+    "mailgun": "proves when it is asked, but not what: Mailgun signs no more of the body than a time and a token;"
+}
+
 # What guards a house, or can burn it down, as people name its topics; a "clock" and "delegate" are none of it.
 _GUARDS = re.compile(
     r"(?<![a-z])(?:(?:un)?lock(?:s|ed)?|(?:door|smart)lock|deadbolt|garage\w*|gate|opener|alarm\w*|(?:dis)?arm|siren|valve|gas|oven|stove)(?![a-z])", re.IGNORECASE
 )
 
-MAX_FIELDS = 200  # of a query or form: no sender has as many, and each costs time
 EXPIRES_S = 60.0  # a light that goes on a minute late frightens somebody
 MAX_PUBLISHES = 64  # of one request: a house's lights; each is one round trip to the broker before the answer
 MAX_REPLY = 16 * 1024  # bytes of a device's answer that are passed on and remembered
@@ -50,6 +53,16 @@ def _not_empty(token: SecretStr) -> SecretStr:
     return token
 
 
+def _in_capitals(given: Any) -> list[Any]:
+    """Return methods as they are written in HTTP, which tells their case apart; each once."""
+    return list(dict.fromkeys(method.upper() if isinstance(method, str) else str(method) for method in one_or_more(given)))
+
+
+def _by_one_name(challenge: Any) -> Any:
+    """Return what asks first: Microsoft Graph by its short name."""
+    return "graph" if challenge == "msgraph" else challenge
+
+
 class Inbound(Slice):
     """An `[inbound.NAME]`: who may call it, and what is then published."""
 
@@ -57,7 +70,7 @@ class Inbound(Slice):
     verify: Verify
     secret: Secrets = ()
     verify_token: Annotated[SecretStr, AfterValidator(_not_empty)] | None = None
-    challenge: Literal["graph", "cloudevents"] | None = None
+    challenge: Annotated[Literal["graph", "cloudevents", "slack", "zoom", "discord", "meta"], BeforeValidator(_by_one_name)] | None = None
     topic: TopicText | None = None
     json_body: Structure | None = Field(default=None, alias="json")
     text: Text | None = None
@@ -68,7 +81,7 @@ class Inbound(Slice):
     when: Expression | None = None
     available: Available | None = None
     confirm: Confirm | None = None
-    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(one_or_more), Field(min_length=1)] = ("POST",)
+    methods: Annotated[tuple[Literal["POST", "PUT", "GET", "PATCH", "DELETE"], ...], BeforeValidator(_in_capitals), Field(min_length=1)] = ("POST",)
     expires: Duration = EXPIRES_S
     answer: Literal["published", "accepted", "confirmed"] = "published"
     rate: Allowance | None = None
@@ -79,12 +92,20 @@ class Inbound(Slice):
     def _fits_together(self) -> "Inbound":
         if self.verify_token is not None and self.verify.scheme != "meta":
             raise ValueError('verify_token: it goes with verify = "meta"; the token of another sender is its `secret`')
+        self._check_the_challenge()
         if self.path is not None and (not self.path.startswith("/") or any(sign in self.path for sign in "+#?%")):
             raise ValueError('path: expected a path such as "/hooks/light/{room}"')
-        self._check_what_is_published()
-        self._check_the_device()
         self._check_names()
+        self._check_the_device()
+        self._check_what_is_published()  # the last: what a whole table complains of hides what is wrong with its keys
         return self
+
+    def _check_the_challenge(self) -> None:
+        scheme = self.verify.scheme
+        if self.challenge not in (None, "graph", "cloudevents", scheme):
+            raise ValueError(f'challenge: "{self.challenge}" goes with verify = "{self.challenge}", which answers it by itself; here it is "{scheme}"')
+        if self.challenge == "meta" and self.verify_token is None:
+            raise ValueError('challenge: "meta" needs `verify_token`, by which Meta shows that it asks')
 
     def _check_what_is_published(self) -> None:
         if (self.topic is None) == (not self.publish):
@@ -169,18 +190,6 @@ class Hook:
         return self.rule.verify
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What came to a hook, the body whole; *client* is the address that it came from, as far as that can be told."""
-
-    path: str
-    query: str
-    headers: Mapping[str, tuple[str, ...]]
-    body: bytes
-    received_at: float
-    client: str = UNKNOWN
-
-
 class Hooks:
     """Every hook that is switched on, found by path."""
 
@@ -199,21 +208,13 @@ class Hooks:
         return min(found, key=lambda hook: [_WIDTH.get(level, 0) for level in hook.pattern.levels])
 
 
-def segments(raw_path: str) -> tuple[str, ...]:
-    """Return a path's segments, percent-decoded once; raise HookError 400 where one isn't UTF-8."""
-    try:
-        return tuple(unquote_to_bytes(segment).decode() for segment in raw_path.removeprefix("/").split("/"))
-    except UnicodeError as exc:
-        raise HookError(400, "the path is not UTF-8") from exc
-
-
 def evidence_of(hook: Hook, method: str, request: Request, *, now: float) -> Evidence:
     """Return what a request to a hook is judged by."""
     return Evidence(how=hook.verify, keys=hook.keys, method=method, path=request.path, query=request.query, headers=request.headers, body=request.body, now=now)
 
 
 def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
-    """Return the names that the hook's expressions see; raise HookError 400 where the request can't be read."""
+    """Return the names that the hook's expressions see; raise HookError 400 or 415 where the request can't be read."""
     levels = segments(request.path)
     captures = hook.pattern.captured(levels) or {}
     for level in levels:
@@ -223,31 +224,13 @@ def names_of(hook: Hook, request: Request, *, id: str) -> dict[str, Any]:
     return {
         "body": body_of(request),
         "headers": {name: ", ".join(values) for name, values in request.headers.items()},
-        "query": _form(request.query),
+        "query": form_fields(request.query),
         "hook": hook.name,
         ID: id,
         "received_at": timestamp(request.received_at),
         "now": moment(request.received_at),
         **captures,
     }
-
-
-def body_of(request: Request) -> Any:
-    """Return the body as its content type says; raise HookError 400 where it isn't that."""
-    kind = (request.headers.get("content-type") or ("",))[0].split(";")[0].strip().lower()
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return one_meaning(request.body) if request.body else None
-        except ValueError as exc:
-            raise HookError(400, f"the body is not JSON: {exc}") from exc
-    if kind in ("application/xml", "text/xml") or kind.endswith("+xml"):
-        try:
-            return strict_xml(request.body) if request.body else None
-        except ValueError as exc:
-            raise HookError(400, f"the body is not XML: {exc}") from exc
-    if kind == "application/x-www-form-urlencoded" and not request.body.lstrip().startswith(b"{"):  # `curl -d '{...}'` calls JSON a form
-        return _form(request.body.decode("utf-8", "replace"))
-    return decoded(request.body, "auto")
 
 
 def hop_of(hook: Hook, request: Request) -> str:
@@ -312,10 +295,10 @@ def letter_of(hook: Hook, command: Command, *, id: str, now: float, begun: bool)
 
 
 def unguarded(rule: Inbound) -> str | None:
-    """Return why a hook may let a stranger at what guards the house, None where its requests are signed or it reaches no such thing."""
-    if rule.verify.scheme not in {"none", *TOKENS}:
+    """Return why a hook may let a stranger at what guards the house, None where its requests are signed whole or it reaches no such thing."""
+    if (proof := _PROOFS.get(rule.verify.scheme)) is None:
         return None
-    remedy = f'`verify = "{rule.verify.scheme}"` proves neither what is asked nor when: sign the requests, as with verify = "standard-webhooks"'
+    remedy = f'`verify = "{rule.verify.scheme}"` {proof} sign the requests, as with verify = "standard-webhooks"'
     for publish in rule.publishes:
         may_become = [filter.text for filter in rule.topics if overlaps(filter, publish.topic.text)]
         if guard := next((text for text in (publish.topic.text, *may_become) if _GUARDS.search(text)), None):
@@ -355,10 +338,3 @@ def _shown(payload: bytes) -> Any:
         return None
     value = decoded(payload, "auto")
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _form(text: str) -> dict[str, str]:
-    try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
-    except ValueError as exc:
-        raise HookError(400, f"more than {MAX_FIELDS} fields") from exc

@@ -81,16 +81,32 @@ class Place:
 def loops(places: Iterable[Place]) -> list[tuple[Place, ...]]:
     """Return ways that lead back to where they began, each once, as the places on it: the shortest from every place."""
     known = {place.name: place for place in places}
-    taking: FilterTree[Place] = FilterTree()
-    for place in known.values():
-        for filter in place.filters:
-            taking.add(filter.levels, place)
+    taking = _taking(known.values())
     after = {place.name: _after(place, known, taking) for place in known.values() if place.hooks or place.topics}
     found: dict[frozenset[str], tuple[Place, ...]] = {}
     for name in after:
         if way := _way_back(known[name], after):
             found.setdefault(frozenset(place.name for place in way), way)
     return list(found.values())
+
+
+def heard(places: Iterable[Place], ways: Iterable[tuple[Place, ...]]) -> list[tuple[Place, tuple[Place, ...]]]:
+    """Return each mapping that takes what others publish, with these others; not those that are on one of the *ways* together.
+
+    Whether its receiver calls them, and so makes a loop of it, stands in no config.
+    """
+    known = {place.name: place for place in places}
+    taking = _taking(known.values())
+    told: dict[str, set[str]] = {}
+    for way in ways:
+        for place in way:
+            told.setdefault(place.name, set()).update(other.name for other in way)
+    found: dict[str, dict[str, Place]] = {}
+    for place in known.values():
+        for taker in (taker for topic in place.topics for taker in taking.meeting(levels_of(topic))):
+            if taker.name not in told.get(place.name, ()):
+                found.setdefault(taker.name, {})[place.name] = place
+    return [(known[name], tuple(publishing.values())) for name, publishing in found.items()]
 
 
 def overlaps(filter: Filter, topic: str) -> bool:
@@ -132,6 +148,15 @@ def own_hooks(url: str, *, listen: str, paths: Mapping[str, Filter]) -> tuple[st
 def state_topics(topic: str) -> tuple[str, ...]:
     """Return the topics at which a device that is commanded at *topic* tells what it then does."""
     return tuple(found.expand(state) for command, state in _STATES if (found := command.fullmatch(topic)))
+
+
+def _taking(places: Iterable[Place]) -> FilterTree[Place]:
+    """Return the mappings among them by what they take."""
+    taking: FilterTree[Place] = FilterTree()
+    for place in places:
+        for filter in place.filters:
+            taking.add(filter.levels, place)
+    return taking
 
 
 def _way_back(start: Place, after: Mapping[str, list[Place]]) -> tuple[Place, ...] | None:

@@ -112,7 +112,7 @@ class Destination(Access):
         if self.apprise is None:
             return self
         if webhooks := sorted(self.model_fields_set & (set(Destination.model_fields) - _FOR_APPRISE)):
-            raise ValueError(f"`{Destination.model_fields[webhooks[0]].alias or webhooks[0]}` makes no sense with `apprise`: it is about a web request")
+            raise ValueError(f"{Destination.model_fields[webhooks[0]].alias or webhooks[0]}: it makes no sense with `apprise`: it is about a web request")
         if self.timeout.connect is not None:
             raise ValueError("timeout.connect: makes no sense with `apprise`, which takes `total` for everything")
         if problem := problem_with_headers(self.headers):
@@ -170,18 +170,6 @@ class Outbound(Destination, Gates):
         return {name for filter in self.topic for name in filter.captures}
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Outbound":
-        if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
-            raise ValueError("expected one of `url`, `to` and `apprise`: where the events go")
-        if self.to and (inline := sorted(self.model_fields_set & (set(Destination.model_fields) - {"url"}))):
-            raise ValueError(f"`{Destination.model_fields[inline[0]].alias or inline[0]}` belongs beside a `url`; with `to`, put it into the destination")
-        if len([name for name in ("format", "json_body", "text", "form") if name in self.model_fields_set]) > 1:
-            raise ValueError("expected one of `format`, `json`, `text` and `form`")
-        if clash := self.captures & _TAKEN:
-            raise ValueError(f"topic: the capture {{{min(clash)}}} has the name of something else, choose another")
-        return self
-
-    @model_validator(mode="after")
     def _can_wait_so(self) -> "Outbound":
         if self.order == "none" and self.keep == "latest":
             raise ValueError('keep: "latest" goes by key, and `order = "none"` knows none')
@@ -203,6 +191,29 @@ class Outbound(Destination, Gates):
             if problem := unknown_names(source.names, {*REPLY_NAMES, *self.captures}):
                 raise ValueError(f"reply.{field}: {problem}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Outbound":
+        # The last: what a whole table complains of hides what is wrong with its keys.
+        if [bool(self.to), self.url is not None, self.apprise is not None].count(True) != 1:
+            raise ValueError("expected one of `url`, `to` and `apprise`: where the events go")
+        if self.to and (inline := sorted(self.model_fields_set & (set(Destination.model_fields) - {"url"}))):
+            raise ValueError(f"{Destination.model_fields[inline[0]].alias or inline[0]}: it belongs beside a `url`; with `to`, put it into the destination")
+        if len([name for name in ("format", "json_body", "text", "form") if name in self.model_fields_set]) > 1:
+            raise ValueError("expected one of `format`, `json`, `text` and `form`")
+        if clash := self.captures & _TAKEN:
+            raise ValueError(f"topic: the capture {{{min(clash)}}} has the name of something else, choose another")
+        return self
+
+    def takes(self, topic: str, *, own: str) -> bool:
+        """Return True if one of its filters takes *topic*, False if not.
+
+        What this bridge says of itself, at and below *own*, is taken only where a filter names it: an event that can't be
+        delivered changes what is said there, and a `#` would make the next event of that, for as long as the receiver is down.
+        """
+        levels = tuple(topic.split("/"))
+        named = tuple(own.split("/")) if topic == own or topic.startswith(own + "/") else ()
+        return any(filter.levels[: len(named)] == named and filter.takes(levels) for filter in self.topic)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -234,7 +245,9 @@ class Route:
 class Routes:
     """Every mapping that is switched on, found by topic."""
 
-    def __init__(self, routes: list[Route]) -> None:
+    def __init__(self, routes: list[Route], *, own: str) -> None:
+        """Prepare them; *own* is the topic at and below which this bridge tells of itself."""
+        self._own = own
         self.all = [route for route in routes if route.rule.enabled]
         self._order = {route.mapping: n for n, route in enumerate(self.all)}
         self._named = {route.mapping: route for route in self.all}
@@ -246,6 +259,8 @@ class Routes:
     def of(self, topic: str) -> list[Route]:
         """Return the mappings that take *topic*, each once, in the order of the config."""
         found = {route.mapping: route for route in self._tree.of(tuple(topic.split("/")))}
+        if topic.startswith(self._own):
+            found = {mapping: route for mapping, route in found.items() if route.rule.takes(topic, own=self._own)}
         return sorted(found.values(), key=lambda route: self._order[route.mapping])
 
     def named(self, mapping: str) -> Route | None:

@@ -20,17 +20,20 @@ MAX_DEPTH = 100  # no device nests deeper; json.dumps gives up at about 1,000
 def decoded(payload: bytes, how: str) -> Any:
     """Return a payload as a value; raise RenderError if it isn't what *how* says.
 
-    "auto" never fails: JSON, else text, else bytes. JSON is read strictly (no NaN, no lone surrogates).
+    "auto" never fails: JSON, else text, else bytes. JSON is read strictly (no NaN, no lone surrogates). An empty payload,
+    which clears a retained topic (MQTT 5.0 section 3.3.1.3) and so says nothing that could be wrong, is an empty text.
     """
     if how == "bytes":
         return payload
+    if not payload:
+        return ""
     text = utf8(payload)
     if how in ("json", "auto"):
         try:
             return strict_json(payload)
         except ValueError as exc:
             if how == "json":
-                raise RenderError(f"the payload is not JSON: {exc}" if payload else "the payload is empty, not JSON") from exc
+                raise RenderError(f"the payload is not JSON: {exc}") from exc
     if text is None and how == "text":
         raise RenderError("the payload is not UTF-8 text")
     return payload if text is None else text
@@ -38,7 +41,12 @@ def decoded(payload: bytes, how: str) -> Any:
 
 def timestamp(at: float) -> str:
     """Return an instant as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(datetime.fromtimestamp(at, UTC))
+
+
+def written(at: datetime) -> str:
+    """Return an instant as `timestamp` does; one without a zone is in the local one. Raise ValueError or OverflowError near the ends of time."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(at: float) -> Callable[[], datetime]:

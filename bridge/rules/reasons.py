@@ -17,6 +17,8 @@ from bridge.rules.sandbox import Environment
 
 Names = Mapping[str, Any]
 
+NO_TEXT = "not a text: base64_encode makes one of it"  # of bytes
+
 SHOWN = 40  # characters of a value that a reason quotes
 MAX_WORDS = 200  # characters of a reason that isn't ours, which may quote a whole value
 
@@ -46,7 +48,7 @@ def explained(tree: nodes.Template, given: Collection[str], names: Names, exc: E
     if isinstance(exc, UndefinedError | SecurityError):
         reason = _absent(tree, given, names, environment)
     if isinstance(exc, TypeError):
-        reason = next(filter(None, (_mixed(node, names, environment) for node in tree.find_all((nodes.Compare, *_ARITHMETIC)))), None)
+        reason = next(filter(None, (_mixed(node, names, environment) for node in tree.find_all((nodes.Compare, *_ARITHMETIC)))), None) or _no_text(tree, given, names, environment)
     return reason or f"{type(exc).__name__}: {_beginning(str(exc), MAX_WORDS)}"
 
 
@@ -59,6 +61,15 @@ def _absent(tree: nodes.Template, given: Collection[str], names: Names, environm
     return None
 
 
+def _no_text(tree: nodes.Template, given: Collection[str], names: Names, environment: Environment) -> str | None:
+    """Return which value is bytes, of which Python's own words say too little; None where none is."""
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
+        path = _path(node)
+        if path and path[0] in given and isinstance(_follow(path, names, environment), bytes):
+            return f"{_written(path)} is bytes, {NO_TEXT}"
+    return None
+
+
 def _no_table(name: str, names: Names) -> str:
     """Return what is odd about a payload or body that has no keys because it is a text that was to be JSON."""
     value = names.get(str(name))
@@ -66,12 +77,19 @@ def _no_table(name: str, names: Names) -> str:
 
 
 def _unfit(tree: nodes.Template, names: Names, exc: Unfit, environment: Environment) -> str:
+    for node in _taken(tree):
+        if (path := _path(node)) and _follow(path, names, environment) is exc.value:
+            return f"{_written(path)} is {described(exc.value)}, {exc.wanted}"
+    return f"{described(exc.value)} is {exc.wanted}"
+
+
+def _taken(tree: nodes.Template) -> Iterator[nodes.Node]:
+    """Yield what filters, tests and functions take, and what stands in the text."""
     for use in _uses(tree):
-        taken = [] if use.taken is None or _takes_missing(use) else [use.taken]
-        for node in [*taken, *use.args, *(keyword.value for keyword in use.named)]:
-            if (path := _path(node)) and _follow(path, names, environment) is exc.value:
-                return f"{_written(path)} is {_described(exc.value)}, {exc.wanted}"
-    return f"{_described(exc.value)} is {exc.wanted}"
+        yield from [] if use.taken is None or _takes_missing(use) else [use.taken]
+        yield from (*use.args, *(keyword.value for keyword in use.named))
+    for output in tree.find_all(nodes.Output):
+        yield from output.nodes
 
 
 def _uses(tree: nodes.Template) -> Iterator[_Use]:
@@ -99,10 +117,10 @@ def _mixed(node: nodes.Node, names: Names, environment: Environment) -> str | No
         if not path or isinstance(value, StrictUndefined):
             continue
         if joins:
-            return f"{_written(path)} is {_described(value)}, not a text: write ~ in place of +"
+            return f"{_written(path)} is {described(value)}, not a text: write ~ in place of +"
         if not isinstance(value, int | float):
             hint = f": write {_written(path)}|float" if isinstance(value, str) else ""
-            return f"{_written(path)} is {_described(value)}, not a number{hint}"
+            return f"{_written(path)} is {described(value)}, not a number{hint}"
     return None
 
 
@@ -151,7 +169,7 @@ def _written(path: list[Any]) -> str:
     return str(path[0]) + "".join(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in path[1:])
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Return what a value is, in a config's words, and no more than the beginning of it."""
     if isinstance(value, bool):
         return str(value).lower()

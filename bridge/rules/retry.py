@@ -22,7 +22,7 @@ MAX_EXPONENT = 64  # factor ** 64 is past any `max`; keeps a float from overflow
 
 _ABOUT_THE_EVENT = frozenset({400, 413, 414, 415, 422})
 _ABOUT_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 408, 425, 429})
-_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 AWAY_S = 1.0  # before a command that surely was not sent is tried again; usually the broker's return is what it waits for
 
@@ -74,7 +74,7 @@ class Judging:
     retry_after: Expression | None = None
 
 
-def judge(reply: Reply, by: Judging, *, attempt: int, age_s: float, now: float, u: float) -> Outcome:
+def judge(reply: Reply, by: Judging, *, attempt: int, age_s: float, now: float, u: float, probe: bool = False) -> Outcome:
     """Return what the answer to attempt *attempt* of a webhook means.
 
     | answer                                        | outcome                                          |
@@ -91,10 +91,12 @@ def judge(reply: Reply, by: Judging, *, attempt: int, age_s: float, now: float, 
     | expression `retry_after` finds in an answer   |                                                  |
     | any other 4xx                                 | dead                                             |
 
+    A *probe* of a breaker that fails spends no attempt: only the age that its policy allows ends it.
+
     Sources: Standard Webhooks, "Deliverability and reliability"; RFC 9110 sections 10.2.3 and 15.
     """
     status = reply.status
-    again = partial(_again, reply, policy=by.policy, attempt=attempt, age_s=age_s, u=u)
+    again = partial(_again, reply, policy=by.policy, attempt=attempt, age_s=age_s, u=u, probe=probe)
     if status is None:
         return again(f"{reply.error}: {reply.detail}")
     if 200 <= status < 300:
@@ -153,13 +155,13 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return min(max(wait_s, 0.0), MAX_PAUSE_S)
 
 
-def _again(reply: Reply, reason: str, *, policy: RetryPolicy, attempt: int, age_s: float, u: float, pause_s: float | None = None) -> Outcome:
-    wait_s = delay(policy, attempt, age_s=age_s, u=u)
+def _again(reply: Reply, reason: str, *, policy: RetryPolicy, attempt: int, age_s: float, u: float, probe: bool, pause_s: float | None = None) -> Outcome:
+    wait_s = 0.0 if probe and policy.schedule is not None else delay(policy, attempt, age_s=age_s, u=u)
     if wait_s is None:
         tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
         reason = f"{reason}; gave up after {tries} in {duration_text(max(age_s, 1.0))}"
         return Outcome(verdict=Verdict.DEAD, reason=reason, pause_s=pause_s, alive=False, reply=reply)
-    return Outcome(verdict=Verdict.RETRY, reason=reason, delay_s=max(wait_s, pause_s or 0.0), pause_s=pause_s, alive=False, reply=reply)
+    return Outcome(verdict=Verdict.RETRY, reason=reason, delay_s=max(wait_s, pause_s or 0.0), pause_s=pause_s, alive=False, spends=not probe, reply=reply)
 
 
 def _failure(success: Expression | None, reply: Reply) -> str | None:

@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bridge.errors import RenderError
-from bridge.rules.helpers import FILTERS, GLOBALS, TESTS, no_json, regex_search
+from bridge.rules.helpers import FILTERS, GLOBALS, TESTS, in_json, regex_search
 
 MAX_SIZE = 1 << 20  # characters, items or bits that an operator makes: as many characters as a template may come to
 
@@ -106,5 +106,5 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
     made.tests |= TESTS
     made.globals |= GLOBALS
     del made.globals["lipsum"]  # as long as it is told to be, and another text at each use
-    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "default": no_json}  # what `tojson` takes
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "default": in_json}  # what `tojson` takes
     return made

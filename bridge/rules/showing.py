@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from bridge.model import Event, Headers, Message
@@ -28,9 +29,9 @@ def message_of(document: Mapping[str, Any], *, received_at: float) -> Message:
     )
 
 
-def curl(event: Event, signed: Headers) -> str:
-    """Return the request as a line for a shell, to try it by hand."""
-    parts = ["curl", "-i", "-X", event.method]
+def curl(event: Event, signed: Headers, *, socket_file: str | None = None) -> str:
+    """Return the request as a line for a shell, to try it by hand; *socket_file* is where it goes to instead of a host."""
+    parts = ["curl", "-i", "-X", event.method] + (["--unix-socket", socket_file] if socket_file is not None else [])
     for name, value in (*event.headers, *signed):
         parts += ["-H", f"{name}: {value}"]
     body = utf8(event.body)
@@ -50,9 +51,21 @@ def explain_topic(rule: Outbound, topic: str) -> str:
     return "; ".join(_mismatch(filter, levels) for filter in rule.topic)
 
 
+def nearness(rule: Outbound, topic: str) -> float:
+    """Return how many levels of *topic* the nearest of the mapping's filters agrees with; a level that is nearly right counts in part."""
+    levels = topic.split("/")
+    return max(sum(_likeness(wanted, given) for wanted, given in zip(filter.levels, levels, strict=False)) for filter in rule.topic)
+
+
+def _likeness(wanted: str, given: str) -> float:
+    return 1.0 if wanted in ("+", "#", given) else SequenceMatcher(None, wanted.lower(), given.lower()).ratio()
+
+
 def _mismatch(filter: Filter, levels: tuple[str, ...]) -> str:
     if levels[0].startswith("$") and filter.levels[0] in "+#":
         return f"{filter.text}: a wildcard at the start takes no topic that starts with '$'"
+    if filter.takes(levels):
+        return f"{filter.text}: what this bridge says of itself is taken only where the filter begins with that topic, written out"
     for n, (wanted, given) in enumerate(zip(filter.levels, levels, strict=False), 1):
         if wanted not in ("+", given):
             return f"{filter.text}: level {n} is {json.dumps(given, ensure_ascii=False)}, not {json.dumps(wanted)}"

@@ -6,6 +6,7 @@ Each text in them is a template; in JSON one lone `{{ expression }}` keeps its t
 import json
 import math
 from collections.abc import Iterator
+from datetime import date, time
 from typing import Any, Self
 
 from jinja2 import TemplateSyntaxError, UndefinedError
@@ -14,9 +15,10 @@ from pydantic_core import core_schema
 
 from bridge.errors import RenderError
 from bridge.rules.expressions import Expression, Source, Text, lone_expression
-from bridge.rules.reasons import Names
+from bridge.rules.helpers import Unfit, in_json
+from bridge.rules.reasons import Names, described
 
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=in_json)
 
 
 class _Structure:
@@ -79,12 +81,16 @@ def json_bytes(value: Any) -> bytes:
     """Return *value* as JSON, UTF-8, without NaN or Infinity; raise RenderError if it can't be."""
     try:
         return _JSON.encode(value).encode()
+    except Unfit as exc:
+        raise RenderError(f"this can't be written as JSON: {described(exc.value)} is {exc.wanted}") from exc
     except (TypeError, ValueError, RecursionError, UndefinedError) as exc:
         raise RenderError(f"this can't be written as JSON: {exc}") from exc
 
 
 def _field_text(value: Any) -> str:
-    """Return a value as a form's field holds it: true and false as JSON has them, tables and lists as JSON."""
+    """Return a value as a form's field holds it: an instant as its text, true and false as JSON has them, tables and lists as JSON."""
+    if isinstance(value, date | time):
+        value = in_json(value)
     text = value if isinstance(value, str) else json_bytes(value).decode()
     try:
         text.encode()

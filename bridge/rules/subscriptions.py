@@ -30,6 +30,19 @@ class Subscription:
         return Subscription(max(self.qos, other.qos), self.retained or other.retained, self.always or other.always)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Replay:
+    """What a mapping is to be given of what the broker keeps, once, when it is new: what one of its filters takes."""
+
+    mapping: str
+    plain: str
+
+    @property
+    def identifier(self) -> int:
+        """Return the subscription identifier under which it is asked for; no filter has a NUL, so none has the same name."""
+        return identifier(f"{self.mapping}\0{self.plain}")
+
+
 def subscriptions(filters: Iterable[tuple[Filter, Subscription]]) -> dict[str, Subscription]:
     """Return each filter that has to be subscribed, by its plain text, and how: as the neediest mapping wants it.
 
@@ -51,6 +64,14 @@ def subscriptions(filters: Iterable[tuple[Filter, Subscription]]) -> dict[str, S
             if other in kept:
                 kept[other] = kept[other].joined(wish)
     return kept
+
+
+def uncovered(plains: Iterable[str], by: Iterable[str]) -> list[str]:
+    """Return those filters, each once and in order, of which no filter of *by* takes all."""
+    tree: FilterTree[str] = FilterTree()
+    for plain in by:
+        tree.add(tuple(plain.split("/")), plain)
+    return [plain for plain in dict.fromkeys(plains) if not tree.covering(tuple(plain.split("/")))]
 
 
 def identifier(plain: str) -> int:

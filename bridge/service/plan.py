@@ -25,6 +25,7 @@ HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/
 PUBLIC = (".pem", ".crt", ".cer")  # certificates, which others may read; a key in such a file is told by `check`
 
 PLACE = "/opt/mqtthook/.venv"  # where docs/install.md has it
+PROGRAM = Path(PLACE) / "bin" / COMMAND.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What was true at the last look, and when each alert was told last."""
+    """Which problems there were at the last look, but for those that are still to be told, and when each alert was told last."""
 
     problems: Mapping[tuple[str, str], str] = field(default_factory=dict)
     dead: int | None = None
@@ -65,7 +65,8 @@ def alerts(told: Told, figures: Figures, *, now: float) -> tuple[Told, list[Aler
     due = [alert for alert in found if alert.over or now - told.at.get((alert.kind, alert.subject), -AGAIN_S) >= AGAIN_S]
     at = {**told.at, **{(alert.kind, alert.subject): now for alert in due}}
     dead = figures.dead_letters if told.dead is None or any(alert.kind == "dead letters" for alert in due) else min(told.dead, figures.dead_letters)
-    return Told(problems=problems, dead=dead, at=at), due
+    untold = {(alert.kind, alert.subject) for alert in found} - {(alert.kind, alert.subject) for alert in due}  # new to the next look, until it is told
+    return Told(problems={place: text for place, text in problems.items() if place not in untold}, dead=dead, at=at), due
 
 
 def alert_letter(alert: Alert, settings: AlertSettings, destination: Destination, *, id: str, now: float) -> Letter:
@@ -86,7 +87,7 @@ def troubles(figures: Figures, *, now: float) -> dict[tuple[str, str], str]:
 
 def destination_status(destination: DestinationFigures) -> dict[str, Any]:
     """Return what the status topic of a destination says: its state, and why where there is a reason."""
-    return {"state": destination.state, **({"reason": destination.disabled} if destination.disabled else {})}
+    return {"state": destination.state, **({"reason": why} if (why := destination.reason or destination.disabled) else {})}
 
 
 def queue_status(figures: Figures, *, now: float) -> dict[str, Any]:

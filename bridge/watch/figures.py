@@ -11,25 +11,31 @@ from bridge.model import Result
 class DestinationFigures:
     """How one destination does. `failures` are the attempts that failed since the last success, `state` a word or two.
 
-    `delivered_at` is when it took something last, None if it has not since the start.
+    `reason` is why nothing is sent, None where it is or where a person paused it. `delivered_at` is when it took something last, None if it has not since the start.
     """
 
     waiting: int
     failures: int
     state: str
     disabled: str | None
+    reason: str | None = None
     delivered_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingFigures:
-    """The ledger of one mapping; `dead_letters` are those still kept, `stopped` is set while a storm of its own stops it."""
+    """The ledger of one mapping; `dead_letters` are those still kept, `stopped` is set while a storm of its own stops it.
+
+    `conditions_failed` is how often one could not be evaluated since the start, `last_failure` which one and why the last time.
+    """
 
     stopped: bool
     received: int
     waiting: int
     dead_letters: int
     outcomes: Mapping[str, int]
+    conditions_failed: int = 0
+    last_failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

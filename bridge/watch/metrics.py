@@ -35,7 +35,7 @@ def _totals(figures: Figures) -> Iterator[Metric]:
     yield CounterMetricFamily("mqtthook_messages_received", "Messages that the broker handed over, since the start", figures.messages_received)
     yield CounterMetricFamily("mqtthook_messages_unmatched", "Of these, those that no mapping takes", figures.messages_unmatched)
     yield CounterMetricFamily("mqtthook_messages_redelivered", "Messages that came a second time and were recognised", figures.redelivered)
-    yield CounterMetricFamily("mqtthook_requests_refused", "Requests to hooks that were not let in or could not be verified, since the start", figures.requests_refused)
+    yield CounterMetricFamily("mqtthook_requests_refused", "Requests to hooks that were not let in, not verified or without a usable id, since the start", figures.requests_refused)
     yield CounterMetricFamily("mqtthook_outbox_commits", "Writes to the outbox file, since the start", figures.commits)
     yield CounterMetricFamily("mqtthook_broker_sessions_lost", "Reconnects at which the broker had forgotten our session", figures.sessions_lost)
     yield GaugeMetricFamily("mqtthook_ledger_imbalance", "How far received and outcomes are from adding up: 0 is right", figures.imbalance)
@@ -66,14 +66,16 @@ def _mappings(figures: Figures) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("mqtthook_ledger_waiting", "What has not ended yet", labels=["mapping"])
     dead = GaugeMetricFamily("mqtthook_dead_letters", "Dead letters that are kept", labels=["mapping"])
     stopped = GaugeMetricFamily("mqtthook_mapping_stopped", "1 while a storm of its own publishes stops it", labels=["mapping"])
+    failed = CounterMetricFamily("mqtthook_conditions_failed", "Conditions that could not be evaluated, since the start", labels=["mapping"])
     for name, mapping in figures.mappings.items():
         received.add_metric([name], mapping.received)
         waiting.add_metric([name], mapping.waiting)
         dead.add_metric([name], mapping.dead_letters)
         stopped.add_metric([name], int(mapping.stopped))
+        failed.add_metric([name], mapping.conditions_failed)
         for outcome, count in mapping.outcomes.items():
             ended.add_metric([name, outcome], count)
-    yield from (received, ended, waiting, dead, stopped)
+    yield from (received, ended, waiting, dead, stopped, failed)
 
 
 def _destinations(figures: Figures) -> Iterator[Metric]:

@@ -6,10 +6,11 @@ import logging
 import os
 import resource
 import socket
+import ssl
 import stat
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from bridge.edges.inlet import server as module
 from bridge.errors import HookError
 from bridge.rules.answers import Response, json_response
 from bridge.rules.callers import Proxies, proxies
-from bridge.rules.inbound import Hook, Hooks, Inbound, Request
+from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.requests import Request
 from tests.rig.caller import DEADLINE_S, SHORT_S, Answer, Caller, calling, chunked, request, run, until_true
 
 MAX_BODY = 1_000
@@ -523,7 +525,7 @@ MALFORMED = {
     # Others
     "an unknown method": request("FROB / HTTP/1.1"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/3.7": request("POST / HTTP/3.7"),
+    "chunks of HTTP/1.0": request("POST / HTTP/1.0", "Connection: keep-alive", "Transfer-Encoding: chunked", body=chunked(b"ab") + b"0\r\n\r\n"),  # RFC 9112 section 6.1
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50,
     "garbage": bytes(range(128, 256)) * 4 + b"\r\n\r\n",
 }
@@ -552,6 +554,13 @@ def refused(raw: bytes) -> tuple[Answer, bytes, Desk]:
 def test_a_malformed_request_is_refused_and_ends_the_connection(raw: bytes) -> None:
     answer, rest, desk = refused(raw)
     assert (answer.status, rest, desk.seen) == (400, b"", [])
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.7"])
+def test_another_version_is_told_and_ends_the_connection(version: str) -> None:
+    """RFC 9110 section 15.6.6."""
+    answer, rest, desk = refused(request(f"POST / HTTP/{version}", "Connection: keep-alive"))
+    assert (answer.status, answer.document["detail"], rest, desk.seen) == (505, "HTTP/1.1 is spoken here", b"", [])
 
 
 @pytest.mark.parametrize(("status", "raw"), TOO_LARGE.values(), ids=TOO_LARGE)
@@ -780,7 +789,109 @@ def test_closing_waits_for_a_request_that_is_just_coming(before: bytes, monkeypa
     assert (answer.document["path"], answer.headers["connection"]) == ("/late", "close")
 
 
+# --- other bounds, another address ---
+
+
+def test_who_is_connected_when_an_inlet_retires_is_answered_once_more_and_then_let_go() -> None:
+    """An address that a new config leaves: nobody can come any more, and nobody is cut off."""
+
+    async def work() -> tuple[Answer, bytes]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            port = inlet.port
+            await caller.send(request())
+            assert (await caller.answer()).headers.get("connection") != "close"
+            inlet.retire()
+            inlet.retire()
+            await refuses(port)
+            await caller.send(request("POST /late HTTP/1.1"))
+            answer, rest = await caller.answer(), await caller.rest()
+            await until_true(lambda: inlet.connections == 0)
+            return answer, rest
+
+    answer, rest = run(work())
+    assert (answer.document["path"], answer.headers["connection"], rest) == ("/late", "close", b"")
+
+
+def test_all_who_knocked_before_an_inlet_retires_are_let_in() -> None:
+    """Not as many only as are accepted before the loop turns to others."""
+    many = module.ACCEPTED_AT_ONCE * 2
+
+    async def work() -> int:
+        with listening_tcp("127.0.0.1:0") as listening:
+            port = listening.getsockname()[1]
+            knocking = [socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) for _ in range(many)]
+            trusted = proxies(("127.0.0.0/8",))  # of which any number may come
+            async with Inlet([listening], Desk().answer, max_body=MAX_BODY, trusted=trusted) as inlet:
+                inlet.retire()
+                found = inlet.connections
+            for one in knocking:
+                one.close()
+            return found
+
+    assert run(work()) == many
+
+
+def test_other_bounds_count_from_the_next_request_on_and_on_the_same_connection() -> None:
+    async def work() -> list[Answer]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            await caller.send(request(body=b"123"))
+            answers = [await caller.answer()]
+            inlet.adopt(max_body=3, trusted=Proxies(), tls=None)
+            await caller.send(request(body=b"123"))
+            answers.append(await caller.answer())
+            await caller.send(request(body=b"1234"))
+            return [*answers, await caller.answer()]
+
+    assert [answer.status for answer in run(work())] == [200, 200, 413]
+
+
+def test_a_connection_in_the_clear_ends_with_its_next_answer_where_tls_is_wanted_from_now_on() -> None:
+    async def work() -> tuple[Answer, bytes]:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=MAX_BODY) as inlet, calling(inlet.port) as caller:
+            await caller.send(request())
+            await caller.answer()
+            inlet.adopt(max_body=MAX_BODY, trusted=Proxies(), tls=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            await caller.send(request())
+            return await caller.answer(), await caller.rest()
+
+    answer, rest = run(work())
+    assert (answer.status, answer.headers["connection"], rest) == (200, "close", b"")
+
+
+def test_a_body_that_nobody_asks_for_is_not_read() -> None:
+    """However long it says it is: the answer is about the request's line alone."""
+
+    async def work() -> Answer:
+        async with Inlet([listening_tcp("127.0.0.1:0")], Desk().answer, max_body=None) as inlet, calling(inlet.port) as caller:
+            await caller.send(request("POST / HTTP/1.1", f"Content-Length: {1 << 40}") + b"x")
+            return await caller.answer()
+
+    answer = run(work())
+    assert (answer.status, answer.document["length"], answer.headers["connection"]) == (200, 0, "close")
+
+
 # --- listening ---
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_that_is_our_own_may_be_taken_before_it_is_given_up(address: str) -> None:
+    """From loopback to everywhere and back: on one port the kernel takes no two sockets by itself."""
+    with listening_tcp("127.0.0.1:0") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(OSError, match="Address already in use"):
+            listening_tcp(f"{address}:{port}")
+        with listening_tcp(f"{address}:{port}", beside=[first]) as second:
+            first.close()
+            assert not second.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), "shared for a moment only"
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S):
+                second.accept()[0].close()
+            with pytest.raises(OSError, match="Address already in use"):
+                listening_tcp(f"{address}:{port}")
+
+
+def test_a_port_of_somebody_else_is_not_taken_whatever_we_have() -> None:
+    with listening_tcp("127.0.0.1:0") as ours, listening_tcp("127.0.0.1:0") as theirs, pytest.raises(OSError, match="Address already in use"):
+        listening_tcp(f"0.0.0.0:{theirs.getsockname()[1]}", beside=[ours])
 
 
 def test_a_port_in_use_is_an_os_error() -> None:
@@ -816,20 +927,24 @@ def far_away(tmp_path: Path) -> Path:
 def asked_at(path: Path, raw: bytes) -> Answer:
     async def work() -> Answer:
         async with Inlet([listening_unix(path)], Desk().answer, max_body=MAX_BODY):
-            directory = os.open(path.parent, os.O_PATH)
-            try:
-                reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{path.name}")
-            finally:
-                os.close(directory)
-            try:
-                caller = Caller(reader, writer)
-                await caller.send(raw)
-                return await caller.answer()
-            finally:
-                writer.close()
-                await writer.wait_closed()
+            return await answered_at(path, raw)
 
     return run(work())
+
+
+async def answered_at(path: Path, raw: bytes) -> Answer:
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
+    try:
+        caller = Caller(reader, writer)
+        await caller.send(raw)
+        return await caller.answer()
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_a_socket_may_lie_at_a_long_path(far_away: Path) -> None:
@@ -867,6 +982,33 @@ def test_a_socket_that_an_earlier_run_left_is_replaced(tmp_path: Path) -> None:
     listening_unix(path).close()
     assert path.is_socket()
     assert asked_at(path, request()).status == 200
+
+
+def test_a_socket_at_which_somebody_listens_is_left_alone(far_away: Path) -> None:
+    async def work() -> Answer:
+        async with Inlet([listening_unix(far_away)], Desk().answer, max_body=MAX_BODY):
+            before = sorted(os.listdir("/proc/self/fd"))
+            with pytest.raises(OSError, match="Address already in use"):
+                listening_unix(far_away)
+            assert sorted(os.listdir("/proc/self/fd")) == before
+            return await answered_at(far_away, request())
+
+    assert run(work()).status == 200
+
+
+def test_a_socket_at_which_as_many_wait_as_may_is_left_alone(tmp_path: Path) -> None:
+    """A connection would wait: nobody accepts."""
+    path = tmp_path / "hooks.sock"
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                caller = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+        with pytest.raises(OSError, match="Address already in use"):
+            listening_unix(path)
 
 
 def test_listening_leaves_no_directory_open(tmp_path: Path) -> None:

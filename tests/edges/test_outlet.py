@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -186,7 +187,6 @@ FAILURES = {
     "10,000 headers": Failure(answers_once(b"HTTP/1.1 200 OK\r\n" + HEADERS_10_000 + b"\r\n"), "protocol"),
     "an endless header": Failure(floods(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 10_000), "protocol"),
     "two lengths": Failure(answers_once(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), "protocol"),
-    "a chunk without a size": Failure(answers_once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "protocol"),
 }
 
 
@@ -222,6 +222,32 @@ def test_a_failure_is_told_in_one_sentence_that_holds_nothing_of_the_url(failure
 def test_a_status_counts_once_it_is_there_whatever_its_body_does(behaviour: Behaviour) -> None:
     """A receiver that said 200 has the event; sending it again would be a duplicate of our making."""
     assert reply_of(behaviour, timeout_s=SHORT_S).status == 200
+
+
+SPLIT_204 = (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", b"ok")
+
+SURPLUS = {  # a head, and what follows it that should not
+    "a body of a 204": SPLIT_204,
+    "a body of a 204 that is not announced": (b"HTTP/1.1 204 No Content\r\n\r\n", b"<html>"),
+    "more than its length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok, and more\r\n\r\n"),
+    "another answer": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"okHTTP/1.1 500 No\r\n\r\n"),
+    "a chunk without a size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
+    "a chunk that breaks off the second": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\nzz\r\n"),
+    "after an informational one": (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", b"ok"),
+}
+
+
+@pytest.mark.parametrize("pieces", SURPLUS.values(), ids=SURPLUS)
+@pytest.mark.parametrize("cut", ["in one", "in two", "in the end of the head", "byte by byte"])
+def test_an_answer_counts_whatever_follows_its_head_and_however_it_is_cut_and_is_the_last_of_its_connection(pieces: tuple[bytes, bytes], cut: str) -> None:
+    whole, head = b"".join(pieces), len(pieces[0])
+    parts = {"in one": [whole], "in two": list(pieces), "in the end of the head": [whole[: head - 2], whole[head - 2 :]], "byte by byte": [bytes([sign]) for sign in whole]}[cut]
+    times = 5 if cut in ("in one", "in the end of the head") or pieces is SPLIT_204 else 1  # else nothing tells before the next request that more comes
+    with Misbehaving(answers(*parts)) as server:
+        started = monotonic()
+        replies = sent(*[event(server.url + PATH)] * times)
+        assert [(reply.status, reply.error) for reply in replies] == [(204 if b" 204 " in whole else 200, None)] * times
+        assert monotonic() - started < DEADLINE_S, "and nobody waits for more"
 
 
 def test_a_time_out_comes_at_its_time() -> None:

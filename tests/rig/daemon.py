@@ -99,6 +99,12 @@ listen = "127.0.0.1:{self.admin_port}"
         sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
         return request("POST", f"http://127.0.0.1:{self.hooks_port}{hook}", body, sent)
 
+    def most_memory_kb(self) -> int:
+        """Return the most memory that it has had at once, in kB."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
     def command(self, *arguments: str, code: int = 0) -> str:
         """Run another command on the same config and state, expect its exit code, and return what it printed."""
         run = subprocess.run([*COMMAND, *arguments, "--config", str(self.config)], capture_output=True, text=True, cwd=self.directory, env=self.environment, timeout=60, check=False)

@@ -8,6 +8,7 @@ from bridge.rules.events import Fate, Recall, Weighed, fates_of, nothing_known, 
 from bridge.rules.outbound import Outbound, Route
 
 AT = 1_764_000_000.25
+STATUS = "mqtthook/status"
 TOPIC = "zigbee2mqtt/hall/motion"
 MOTION = b'{"occupancy":true,"battery":55,"illuminance":null,"temperature":"21.5","items":3,"update":{"state":"idle"}}'
 

@@ -155,6 +155,9 @@ def on_forging() -> Iterator[Attack]:
     yield refused("two tokens", "RFC 9110 5.3", request("POST /hooks/device HTTP/1.1", f"Authorization: Bearer {TOKEN}", "Authorization: Bearer x"))
     yield refused("token in the query", "RFC 6750 2.3", request(f"POST /hooks/device?access_token={TOKEN} HTTP/1.1"))
     yield refused("token with a blank more", "RFC 6750 2.1", request("POST /hooks/device HTTP/1.1", f"Authorization: Bearer  {TOKEN} x"))
+    for name, ids in (("with a blank", ["a b"]), ("empty", [""]), ("not ASCII", ["é"]), ("of 257 characters", ["x" * 257]), ("twice", ["a", "a"])):
+        yield refused(f"id {name}", "the right token: he may know", to("device", b'{"name":"x"}', *(f"Idempotency-Key: {id}" for id in ids)), 400)
+    yield refused("id with a blank of a stranger", "401 tells nothing", request("POST /hooks/device HTTP/1.1", "Authorization: Bearer x", "Idempotency-Key: a b"))
     yield refused("not from here", "allow_from", to("closed"), 403)
     yield refused("not from here, says the caller", "allow_from: nobody is a trusted proxy", to("closed", b"", "X-Forwarded-For: 10.99.0.1", "Forwarded: for=10.99.0.1"), 403)
 
@@ -170,6 +173,8 @@ def on_levels() -> Iterator[Attack]:
     yield Attack("look-alike of a slash", "S6: U+FF0F is no slash", to("room/a%EF%BC%8Fb"), (200,), (("home/a／b/set", b"on"),))
     for value in ("+", "#", "a/b", "../x", "\0", "\n", "$SYS", "", "a" * 65_530, "\ufffe", "\x9f"):
         yield Attack(f"topic from a body {value[:9]!a}", "S1 to S5", to("device", json.dumps({"name": value}).encode()), (422,))
+    for value in ("null", "true", '{"a":1}'):
+        yield Attack(f"a topic of {value}", "no name of a level", to("device", f'{{"name":{value}}}'.encode()), (422,))
     yield Attack("a topic of a list", "S2", to("device", b'{"name":["a","/","+"]}'), (422,))
 
 
@@ -205,6 +210,7 @@ def on_bodies() -> Iterator[Attack]:
     yield Attack("a form without its field", "the product: 422", to("form", b"whom=me", kind="application/x-www-form-urlencoded"), (422,))
     yield Attack("a form's line ends", "S31", to("form", b"who=a%0d%0aSet-Cookie:%20x", kind="application/x-www-form-urlencoded"), (200,), (("home/form/set", b'{"who":"a\\r\\nSet-Cookie: x"}'),))
     yield Attack("text/plain that is JSON", "S18: it would be read as JSON, but not without the token", request("POST /hooks/device HTTP/1.1", "Content-Type: text/plain", body=b'{"name":"x"}'), (401,))
+    yield Attack("multipart", "S18", to("form", b'--x\r\nContent-Disposition: form-data; name="who"\r\n\r\nme\r\n--x--', kind="multipart/form-data; boundary=x"), (415,))
     yield Attack("gzip", "S16", to("open", b"\x1f\x8b\x08" + b"\0" * 50, "Content-Encoding: gzip"), (415,))
     yield Attack("two codings", "S16", to("open", b"x", "Content-Encoding: identity", "Content-Encoding: br"), (415,))
     yield Attack("one byte too much", "S15", to("open", b"x" * (MAX_BODY + 1)), (413,))
@@ -248,13 +254,18 @@ def on_http() -> Iterator[Attack]:
         ("unknown method", "S24", request("FROB /hooks/open HTTP/1.1")),
         ("lower case method", "RFC 9110 9.1", request("post /hooks/open HTTP/1.1")),
         ("HTTP/2", "RFC 9113 3.4", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        ("HTTP/9.9", "RFC 9112 2.3", request("POST /hooks/open HTTP/9.9")),
+        ("chunks of HTTP/1.0", "RFC 9112 6.1: faulty framing, the connection is closed", smuggled("Connection: keep-alive", "Transfer-Encoding: chunked", body=chunked(b"x") + INNER).replace(b"HTTP/1.1", b"HTTP/1.0", 1)),
+        ("HTTP/x", "RFC 9112 2.3", request("POST /hooks/open HTTP/x")),
+        ("FTP/1.1", "RFC 9112 2.3", request("POST /hooks/open FTP/1.1")),
         ("TLS to a plain port", "a caller's mistake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"z" * 50),
         ("garbage", "S61", bytes(range(128, 256)) * 4 + b"\r\n\r\n"),
     ):
         yield Attack(name, source, sent, (400,))
     yield Attack("a second request in a refused body", "S22: 0 second requests parsed", request("POST /hooks/open HTTP/1.1", "Content-Length: 999999999", length=False, end=False) + INNER, (413,))
     yield Attack("HTTP/0.9", "RFC 9112 2.3", b"POST /hooks/open\r\n\r\n", (505,))
+    for version in ("0.9", "1.2", "2.0", "3.0", "9.9"):
+        yield Attack(f"HTTP/{version} written out", "RFC 9110 15.6.6; the connection is closed", request(f"POST /hooks/open HTTP/{version}", body=b"x", end=False), (505,))
+    yield Attack("HTTP/1.0", "RFC 9112 2.3: it may come", request("POST /hooks/form HTTP/1.0", f"Authorization: Bearer {TOKEN}", "Content-Type: application/json", body=b'{"who":"old"}'), (200,), (("home/form/set", b'{"who":"old"}'),))
     yield Attack("long path", "S14, RFC 9110 15.5.15", request(f"POST /hooks/{'x' * 9_000} HTTP/1.1"), (414,))
     yield Attack("long header", "S14, RFC 6585 5", request("POST /hooks/open HTTP/1.1", "X: " + "y" * 9_000), (431,))
     yield Attack("1 MB header", "S14, RFC 6585 5", request("POST /hooks/open HTTP/1.1", "X: " + "y" * 1_000_000), (431,))

@@ -60,6 +60,26 @@ def test_an_open_breaker_is_open_after_a_restart_too(tmp_path: Path, broker: Mos
             until(lambda: len(receiver.received) > tried, "a person to be obeyed")
 
 
+def test_what_a_receiver_asked_for_is_kept_to_after_a_restart_too(tmp_path: Path, broker: Mosquitto) -> None:
+    status = [429]
+    with Receiver(lambda *_: Reply(status[0], {"Retry-After": "3600"})) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url, QUICK)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: bridge.json("history"), "an attempt")
+            bridge.stop()
+            status[0] = 200
+            bridge.start()
+            sensor.publish("zigbee2mqtt/cellar/motion", "x")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 2, "it to wait")
+            assert len(receiver.received) == 1
+            bridge.command("resume", "hall")
+            until(lambda: counted(bridge, "hall", "delivered") == 2, "a person to be obeyed")
+            bridge.stop()
+            bridge.start()
+            sensor.publish("zigbee2mqtt/attic/motion", "x")
+            until(lambda: counted(bridge, "hall", "delivered") == 3, "it to be over for good")
+
+
 # --- rate ---
 
 
@@ -120,6 +140,28 @@ def test_a_paused_destination_waits_for_a_person_also_over_a_restart(tmp_path: P
             assert "resumed hall" in bridge.command("resume", "--all")
             until(lambda: receiver.received, "it to go")
             assert "there is no destination 'hal'" in bridge.command("pause", "hal", code=2)
+
+
+def test_a_retry_while_no_daemon_runs_resumes_a_disabled_destination_but_not_one_that_a_person_paused(tmp_path: Path, broker: Mosquitto) -> None:
+    status = [410]
+    with Receiver(lambda *_: Reply(status[0])) as receiver, device(broker.port) as sensor:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping(receiver.url)) as bridge:
+            sensor.publish("zigbee2mqtt/hall/motion", "x")
+            until(lambda: state_of(bridge, "hall") == "disabled", "it to be disabled")
+            bridge.command("pause", "hall")
+            bridge.stop()
+            assert "1 letter to be tried now" in bridge.command("queue", "retry", "--dead")
+            bridge.start()
+            assert state_of(bridge, "hall") == "disabled"
+            bridge.command("resume", "hall")
+            until(lambda: state_of(bridge, "hall") == "disabled" and len(receiver.received) == 2, "it to be disabled again")
+            status[0] = 200
+            bridge.stop()
+            assert "1 letter to be tried now" in bridge.command("queue", "retry", "--dead")
+            bridge.start()
+            until(lambda: counted(bridge, "hall", "delivered") == 1, "it to go")
+            assert state_of(bridge, "hall") == "ok"
+            assert ledger_adds_up(bridge.metrics(), "hall")
 
 
 def test_the_history_tells_the_life_of_an_event_while_the_daemon_runs_and_after(tmp_path: Path, broker: Mosquitto) -> None:
@@ -195,7 +237,7 @@ def test_problems_are_told_to_the_status_topics_and_to_another_destination(tmp_p
             until(lambda: told.accepted, "the alert")
             alert = json.loads(told.accepted[0].body)
             assert (alert["type"], alert["data"]["kind"], alert["data"]["subject"]) == ("mqtthook.alert", "breaker open", "hall")
-            until(lambda: b'{"state": "breaker open"}' in ear.payloads("mqtthook/status/destination/hall"), "the status topic")
+            until(lambda: b'{"state": "breaker open", "reason": "status 503"}' in ear.payloads("mqtthook/status/destination/hall"), "the status topic")
             down[0] = False
             until(lambda: len(told.accepted) == 2, "the end of it")
             assert json.loads(told.accepted[1].body)["data"]["over"] is True
@@ -218,14 +260,18 @@ def test_what_waits_for_a_destination_that_left_the_config_stays_and_can_be_move
             until(lambda: bridge.metrics()['mqtthook_destination_waiting{destination="old"}'] == 5, "them to wait")
             bridge.stop()
             text = bridge.config.read_text()
-            bridge.config.write_text(text[: text.index("[destination.old]")] + destination("new", receiver.url) + destination("templated", receiver.url + "/{{ topic }}") + rule.format("new"))
+            others = destination("templated", receiver.url + "/{{ levels[1] }}") + destination("told", receiver.url + "/{{ payload }}") + '[outbound.other]\ntopic = "other"\nto = ["templated", "told"]\n'
+            bridge.config.write_text(text[: text.index("[destination.old]")] + destination("new", receiver.url) + rule.format("new") + others)
             bridge.start()
             assert state_of(bridge, "old") == "not in the config any more"
             assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1)
-            assert "5 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
+            assert "payload is missing; what waits tells its topic at most" in bridge.command("queue", "move", "--destination", "old", "--to", "told", code=1)
+            assert "1 letter moved to templated" in bridge.command("queue", "move", "--destination", "old", "--key", "z/0", "--to", "templated")
+            assert "4 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
             until(lambda: len(receiver.accepted) == 5, "them to go")
             until(lambda: bridge.json("queue", "list") == [], "nothing to wait")
             assert "there is no destination 'nowhere'" in bridge.command("queue", "move", "--destination", "old", "--to", "nowhere", code=1), "where there is nothing to move as well"
             assert "0 letters moved to new" in bridge.command("queue", "move", "--destination", "old", "--to", "new")
-            assert {received.headers["x-for"] for received in receiver.accepted} == {"new"}
+            assert {received.headers["x-for"] for received in receiver.accepted} == {"new", "templated"}
+            assert {received.path for received in receiver.accepted if received.headers["x-for"] == "templated"} == {"/0"}
             assert ledger_adds_up(bridge.metrics(), "hall")

@@ -142,7 +142,7 @@ def test_after_the_cooldown_the_next_one_goes(tmp_path: Path, broker: Mosquitto)
 
 def test_a_chattering_door_makes_one_event_of_its_last_word(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "700ms"', 'debounce_max = "1h"')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "3s"', 'debounce_max = "1h"')) as bridge:
             commits = bridge.metrics()["mqtthook_outbox_commits_total"]
             for n in range(9):
                 says(sensor, contact=n % 2 == 1)
@@ -172,12 +172,13 @@ def test_a_sensor_that_never_rests_is_heard_at_the_latest_after_debounce_max(tmp
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_is_held_outlives_a_restart_and_goes_once(tmp_path: Path, broker: Mosquitto, number: signal.Signals) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "2s"')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'debounce = "1h"')) as bridge:
             says(sensor, contact=True)
             says(sensor, contact=False)
             until(lambda: bridge.metrics()["mqtthook_outbox_held"] == 1, "it to be held")
             bridge.end(number)
             assert not receiver.accepted
+            bridge.config.write_text(bridge.config.read_text().replace('debounce = "1h"', 'debounce = "1s"'))
             bridge.start()
             until(lambda: receiver.accepted, "what was held")
             until(lambda: bridge.metrics()["mqtthook_ledger_waiting{mapping=\"door\"}"] == 0, "nothing to be left")
@@ -276,6 +277,32 @@ def test_a_broker_that_is_away_is_no_silence(tmp_path: Path) -> None:
                 until(lambda: receiver.accepted, "the silence after that")
 
 
+@pytest.mark.parametrize("stopped", ["bridge", "broker"])
+def test_what_could_not_be_heard_because_the_bridge_or_the_broker_stood_still_is_no_silence(tmp_path: Path, broker: Mosquitto, stopped: str) -> None:
+    """What a device said meanwhile lies in a socket; what others said may lie before it, more than a broker sends at once."""
+    with Receiver() as receiver, device(broker.port) as sensor:
+        mappings = silent(receiver.url).replace("1s", "2s") + mapping(receiver.url, name="others", topic='"others/#"')
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings, mqtt='protocol = "3.1.1"') as bridge:
+            assert bridge.process is not None
+            send = bridge.process.send_signal if stopped == "bridge" else broker.send
+
+            def speaks(until_at: float) -> bool:
+                sensor.publish("others/x", "1", wait=False)
+                sensor.publish("zigbee2mqtt/cellar/freezer", "2", wait=False)
+                return time.monotonic() > until_at
+
+            sensor.publish("zigbee2mqtt/cellar/freezer", "1")
+            handled(bridge, "freezer", 1)
+            send(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            until(lambda: speaks(stopped_at + 6), "the device to have spoken for longer than the silence")
+            send(signal.SIGCONT)
+            gone_on_at = time.monotonic()
+            until(lambda: speaks(gone_on_at + 2), "the device to speak on")
+            assert not [received for received in receiver.received if b"silent_for" in received.body]
+            until(lambda: [received for received in receiver.received if b"silent_for" in received.body], "the silence after that")
+
+
 # --- retained ---
 
 
@@ -324,7 +351,7 @@ def test_while_a_destination_is_down_only_the_newest_of_each_key_waits(tmp_path:
 
 def test_events_go_in_batches_signed_as_one(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:
-        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'batch = { size = 10, wait = "1s" }')) as bridge:
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=door(receiver.url, 'batch = { size = 10, wait = "3s" }')) as bridge:
             for n in range(25):
                 sensor.publish(f"zigbee2mqtt/{n % 3}/door", json.dumps({"n": n}), wait=False)
             until(lambda: sum(len(json.loads(received.body)) for received in receiver.accepted) == 25, "all of them")

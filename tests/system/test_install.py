@@ -4,6 +4,7 @@ What only a machine that runs can show, its start, is no part of this.
 """
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -185,14 +186,32 @@ def test_a_program_that_the_service_could_not_see_is_refused_before_anything_is_
     assert "its sandbox hides /home" in run.stderr
     assert "sudo python3 -m venv /opt/mqtthook/.venv" in run.stderr
     assert tree(image) == before
+    run = subprocess.run([str(program), "install-service", "--dry-run", "--root", str(image)], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, "its sandbox hides /home" in run.stdout.splitlines()[-1]) == (0, True)
+    assert tree(image) == before
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="this machine runs systemd")
-@pytest.mark.parametrize("name", ["install-service"])
-def test_a_machine_without_systemd_is_told_so(name: str) -> None:
-    run = subprocess.run([*COMMAND, name, "--dry-run"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+def test_a_machine_without_systemd_is_told_so() -> None:
+    run = subprocess.run([*COMMAND, "install-service"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert run.returncode == 1
     assert "systemd doesn't run here" in run.stderr
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="this machine runs systemd")
+def test_a_dry_run_without_systemd_tells_the_whole_plan_and_behind_it_what_is_in_the_way() -> None:
+    run = subprocess.run([*COMMAND, "install-service", "--dry-run"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "unit /etc/systemd/system/mqtthook.service" in run.stdout
+    assert run.stdout.splitlines()[-1].startswith("warning as it is now, this could not be done: systemd doesn't run here")
+
+
+def test_a_dry_run_on_an_image_with_nothing_in_it_shows_the_unit_as_it_would_stand_there(tmp_path: Path) -> None:
+    run = subprocess.run([*COMMAND, "install-service", "--dry-run", "--root", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"^  ExecStart=/.* run --config /etc/mqtthook/config.toml$", run.stdout, re.MULTILINE)
+    assert len(lines_with("would", run.stdout)) == 7
+    assert [*tmp_path.iterdir()] == []
 
 
 @on_a_real_image

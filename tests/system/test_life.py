@@ -76,12 +76,12 @@ def test_sigterm_under_load_loses_nothing_and_exits_0(tmp_path: Path, broker: Mo
             assert ledger_adds_up(bridge.metrics(), "hall")
 
 
-def test_a_kill_is_told_by_the_last_will(tmp_path: Path, broker: Mosquitto) -> None:
+def test_a_kill_is_told_by_the_last_will_within_seconds(tmp_path: Path, broker: Mosquitto) -> None:
     with Receiver() as receiver, device(broker.port, "mqtthook/status") as watcher:
         with Daemon(tmp_path / "bridge", broker=broker.url, mappings=events(receiver)) as bridge:
             until(lambda: watcher.payloads("mqtthook/status") == [b"online"], "online")
             bridge.kill()
-            until(lambda: watcher.payloads("mqtthook/status")[-1] == b"offline", "the last will", within=30)
+            until(lambda: watcher.payloads("mqtthook/status")[-1] == b"offline", "the last will", within=4)
 
 
 def test_a_second_daemon_on_the_same_outbox_is_refused(tmp_path: Path, broker: Mosquitto) -> None:
@@ -315,15 +315,27 @@ def test_a_topic_that_left_the_config_is_not_subscribed_any_more(tmp_path: Path,
             assert bridge.metrics()["mqtthook_messages_received_total"] == 1
 
 
-def test_health_and_metrics_need_the_token_where_there_is_one(tmp_path: Path, broker: Mosquitto) -> None:
+def test_metrics_need_the_token_where_there_is_one_and_health_on_this_machine_does_not(tmp_path: Path, broker: Mosquitto) -> None:
+    """What watches a service on its own machine, systemd or Uptime Kuma, has no token."""
     bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings="")
     bridge.config.write_text(bridge.config.read_text().replace("[admin]", '[admin]\ntoken = "a-long-enough-token"'))
-    with bridge.launch():
-        until(lambda: bridge.get("/healthz")[0] == 401, "the admin side")
+    with bridge as running:
+        assert [running.get(path)[0] for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 401]
         url = f"http://127.0.0.1:{bridge.admin_port}"
-        assert request("GET", url + "/metrics", headers={"Authorization": "Bearer a-long-enough-token"})[0] == 200
-        assert request("POST", url + "/metrics", headers={"Authorization": "Bearer a-long-enough-token"})[0] == 405
+        assert request("GET", url + "/metrics", headers={"Authorization": "bearer a-long-enough-token"})[0] == 200
+        assert request("POST", url + "/metrics", b"x", {"Authorization": "Bearer a-long-enough-token"})[0] == 405
         assert request("GET", url + "/queue/list")[0] == 404, "the queue is not on the network"
+        assert request("GET", url + "/healthz", headers={"Host": "evil.example"})[0] == 401
+        assert {request("GET", url + "/metrics", headers={"Authorization": "Bearer wrong"})[0] for _ in range(20)} == {401}
+        assert request("GET", url + "/metrics", headers={"Authorization": "Bearer a-long-enough-token"})[0] == 429
+        assert running.get("/healthz")[0] == 200
+
+
+def test_a_name_that_was_made_to_lead_here_reads_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings="") as bridge:
+        url = f"http://127.0.0.1:{bridge.admin_port}/metrics"
+        assert request("GET", url, headers={"Host": f"evil.example:{bridge.admin_port}"})[0] == 421
+        assert request("GET", url, headers={"Host": f"localhost:{bridge.admin_port}"})[0] == 200
 
 
 def test_systemd_is_told_ready_before_the_broker_is_there_and_fed_signs_of_life(tmp_path: Path) -> None:

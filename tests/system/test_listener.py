@@ -58,6 +58,19 @@ def test_twenty_wrong_tokens_lock_one_address_out_of_one_hook(tmp_path: Path, br
         assert "locked out hook=gate client=127.0.0.1 for_s=60" in bridge.log
 
 
+def test_an_id_that_cant_be_used_is_told_and_locks_nobody_out(tmp_path: Path, broker: Mosquitto) -> None:
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings=GATE) as bridge:
+        for _ in range(21):
+            status, _, body = posted(bridge.hooks_port, Idempotency_Key="ring 7")
+            detail = "idempotency-key is not 1 to 256 printable ASCII characters without a blank"
+            assert (status, json.loads(body)) == (400, {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail})
+        assert posted(bridge.hooks_port, Idempotency_Key="ring-7")[0] == 202
+        assert f"refused hook=gate status=400 client=127.0.0.1 reason={detail}" in bridge.log
+        figures = bridge.metrics()
+        assert (figures["mqtthook_requests_refused_total"], figures["mqtthook_ledger_imbalance"]) == (21, 0)
+        assert figures['mqtthook_ledger_out_total{mapping="gate",outcome="dropped"}'] == 21, "each was verified"
+
+
 def test_rate_and_allow_from_are_of_one_hook(tmp_path: Path, broker: Mosquitto) -> None:
     mappings = GATE + 'rate = "3/min"\n' + GATE.replace("gate", "door") + 'allow_from = ["127.0.0.2", "192.168.0.0/16"]\n'
     with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge:
@@ -169,6 +182,18 @@ def test_a_socket_file_that_can_not_be_made_is_told(tmp_path: Path, broker: Mosq
     assert bridge.process is not None
     assert bridge.process.wait(30) == 1
     assert f"http.listen: {tmp_path}/no/hooks.sock can't be made: No such file or directory" in bridge.log
+
+
+def test_a_socket_file_in_use_is_told_and_stays_with_who_has_it(tmp_path: Path, broker: Mosquitto) -> None:
+    path = tmp_path / "hooks.sock"
+    first, second = (Daemon(tmp_path / name, broker=broker.url, mappings=GATE) for name in ("first", "second"))
+    for bridge in (first, second):
+        bridge.config.write_text(bridge.config.read_text().replace(f"127.0.0.1:{bridge.hooks_port}", f"unix:{path}"))
+    with first.start(), socket.socket(socket.AF_UNIX) as caller:
+        assert f"http.listen: unix:{path} can't be listened on: Address already in use; is another program using it?" in second.command("run", code=1)
+        caller.connect(str(path))
+        caller.sendall(f"POST /hooks/gate HTTP/1.1\r\nHost: hooks\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4\r\n\r\nopen".encode())
+        assert caller.recv(1000).startswith(b"HTTP/1.1 202 ")
 
 
 def test_a_restart_behind_a_socket_of_systemds_refuses_nobody(tmp_path: Path, broker: Mosquitto) -> None:

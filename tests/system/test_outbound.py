@@ -126,6 +126,19 @@ def test_filters_that_merely_cross_are_told_apart_by_their_identifiers(tmp_path:
             assert len(receiver.received) == 11
 
 
+def test_what_the_bridge_says_of_itself_feeds_no_mapping_that_takes_everything(tmp_path: Path, broker: Mosquitto) -> None:
+    """Of an event that can't be delivered it tells in its status: a `#` would make the next event of that, and so on."""
+    mappings = mapping(f"http://127.0.0.1:{free_port()}", topic='"#"') + mapping(f"http://127.0.0.1:{free_port()}", topic='"mqtthook/status/queue"', name="named")
+    with device(broker.port, "mqtthook/status/#") as sensor, Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge:
+        until(lambda: sensor.payloads("mqtthook/status/destination/named"), "the bridge to have told how its destinations do")
+        sensor.publish("a/x", "1")
+        until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'], "the event")
+        metrics = bridge.metrics()
+        assert metrics['mqtthook_ledger_in_total{mapping="hall"}'] == 1
+        assert metrics['mqtthook_ledger_in_total{mapping="named"}'] >= 1, "who names it has it"
+        assert all(ledger_adds_up(metrics, name) for name in ("hall", "named"))
+
+
 @pytest.mark.parametrize(("how", "expected"), [("ignore", [b"live"]), ("use", [b"kept", b"live"])])
 def test_retained_messages_fire_only_when_asked(tmp_path: Path, broker: Mosquitto, how: str, expected: list[bytes]) -> None:
     with Receiver() as receiver, device(broker.port) as sensor:

@@ -1,6 +1,7 @@
 """`mqtthook routes`: what leads where, and how much of it there was."""
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -127,7 +128,7 @@ def test_scripts_get_the_same(tool: Daemon) -> None:
     assert (freezer["reply"], freezer["counts"], freezer["reply_counts"], off["enabled"]) == ("siren/set", None, None, False)
     assert lamp == {
         "hook": "lamp", "enabled": True, "methods": ["POST", "PUT"], "path": "/hooks/lamp/{room}", "verify": "bearer", "topic": "zigbee2mqtt/{{ room }}/set",
-        "when": "body.state is defined", "counts": None,
+        "when": "body.state is defined", "counts": None, "failed": None,
     }  # fmt: skip
 
 
@@ -182,6 +183,54 @@ topic = "lamp/set"
             assert "  replies  in 1, waiting 0, delivered 1, filtered 0, dead letters 0\n" in text
             assert text.rstrip().endswith("counts   in 1, waiting 0, delivered 1, filtered 0, dead letters 0")
             assert bridge.json("routes")["running"] is True
+
+
+def test_a_condition_that_cannot_be_evaluated_is_counted_and_shown_with_its_reason(tmp_path: Path, broker: Mosquitto) -> None:
+    with Receiver() as receiver:
+        mappings = f"""
+[outbound.door]
+topic = "door/{{name}}"
+when = "payload.batery > 3"
+url = "{receiver.url}/door"
+sign = "none"
+
+[outbound.bell]
+topic = "bell"
+on_change = "payload.count"
+url = "{receiver.url}/bell"
+sign = "none"
+reply = {{ topic = "lamp/set", text = "on", when = "response.json.state" }}
+
+[inbound.lamp]
+verify = "bearer"
+secret = "{TOKEN}"
+topic = "lamp/set"
+when = "body.state == 'on'"
+"""
+        with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings) as bridge, device(broker.port) as door:
+            for n in range(3):
+                door.publish(f"door/{n}", '{"battery": 5}')
+            door.publish("bell", '{"count": 1}')
+            door.publish("bell", '{"times": 2}')
+            status, answer = bridge.post("/hooks/lamp", b"{}", Authorization=f"Bearer {TOKEN}", **{"Content-Type": "application/json"})
+            assert (status, json.loads(answer)["status"]) == (200, "filtered")
+            names = {"door": 3, "bell": 1, "bell.reply": 1, "lamp": 1}
+            until(lambda: [bridge.metrics().get(f'mqtthook_conditions_failed_total{{mapping="{name}"}}') for name in names] == [*names.values()], "them to be counted")
+            said = {
+                "door": "3 conditions could not be evaluated, last: `when` counts as false: payload.batery is missing",
+                "bell": "1 condition could not be evaluated, last: `on_change` counts as unchanged: payload.count is missing",
+                "bell.reply": "1 condition could not be evaluated, last: `when` counts as false: response.json is missing",
+                "lamp": "1 condition could not be evaluated, last: `when` counts as false: body.state is missing",
+            }
+            status_lines, routes_lines = bridge.command("status").splitlines(), bridge.command("routes").splitlines()
+            assert [f"{name}: {sentence}" for name, sentence in said.items()] == [line for line in status_lines if "could not be evaluated" in line]
+            assert [f"  failed   {sentence}" for sentence in said.values()] == [line for line in routes_lines if "could not be evaluated" in line]
+            figures, found = bridge.json("status")["mappings"]["door"], bridge.json("routes")
+            assert (figures["conditions_failed"], figures["last_failure"]) == (3, "`when` counts as false: payload.batery is missing")
+            assert found["outbound"][0]["failed"] == {"conditions": 3, "last": "`when` counts as false: payload.batery is missing"}
+            assert found["outbound"][1]["reply_failed"]["conditions"] == found["inbound"][0]["failed"]["conditions"] == 1
+            assert bridge.log.count("condition not evaluated mapping=door") == 1, "once for each reason"
+            assert "condition not evaluated mapping=lamp reason='`when` counts as false: body.state is missing'" in bridge.log
 
 
 def test_a_daemon_that_does_not_answer_costs_the_counts_only(tool: Daemon) -> None:

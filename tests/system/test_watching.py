@@ -307,7 +307,7 @@ def test_tail_shows_what_happens_live_and_ends_with_the_daemon(tmp_path: Path, b
             assert post(bridge, "lamp") == 200
             assert bridge.post("/hooks/lamp", b"x", Authorization="Bearer wrong")[0] == 401
             until(lambda: everything.whats(mapping="lamp") == ["received", "delivered", "refused"], "a command and a refusal")
-            until(lambda: "delivered" in of_door.whats(), "the deliveries of one destination")
+            until(lambda: house.publish("door/x", "hush") and "delivered" in of_door.whats(), "the deliveries of one destination")
             assert {"received", "filtered"} <= set(of_hall.whats())
             assert {line["mapping"] for line in of_hall.lines} == {"hall"}
             assert {line["destination"] for line in of_door.lines} == {"door"}
@@ -329,3 +329,9 @@ def test_tail_says_so_when_the_daemon_is_killed_or_there_is_none(tmp_path: Path,
         bridge.kill()
         assert tail.end() == (1, "mqtthook: the daemon has ended\n")
         assert "no daemon runs" in bridge.command("tail", code=1)
+
+
+def test_tail_does_not_wait_for_what_can_not_come(tmp_path: Path, broker: Mosquitto) -> None:
+    with Daemon(tmp_path / "bridge", broker=broker.url, mappings=mapping("hall", "http://127.0.0.1:9/") + hook("lamp", "lamp/set")) as bridge:
+        assert bridge.command("tail", "--mapping", "nope", code=1) == "mqtthook: there is no mapping or hook 'nope'; known: hall, lamp\n"
+        assert bridge.command("tail", "--destination", "nope", code=1) == "mqtthook: there is no destination 'nope'; known: hall, mqtt\n"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import StoreBroken
+from bridge.errors import ConfigError, StoreBroken
 from bridge.outbox.archive import CONFIG, CONTENTS, OUTBOX, Archive, ArchiveError, pack
 from bridge.outbox.copies import checked, copied, making
 from bridge.outbox.soundness import APPLICATION_ID
@@ -201,6 +201,13 @@ def test_a_good_outbox_says_what_it_holds(tmp_path: Path) -> None:
 def test_a_strange_outbox_is_refused(tmp_path: Path, made: dict[str, Any], expected: str) -> None:
     with pytest.raises(StoreBroken, match=expected):
         checked(database(tmp_path / "a.db", **made))
+
+
+def test_a_newer_outbox_is_not_copied_and_that_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    """As of every other command: it is the wrong program, or the wrong file."""
+    with pytest.raises(ConfigError, match="newer mqtthook"):
+        copied(database(tmp_path / "a.db", version=SCHEMA_VERSION + 1), tmp_path / "b.db")
+    assert not (tmp_path / "b.db").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 500])

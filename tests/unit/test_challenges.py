@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bridge.errors import HookError, SignatureError
 from bridge.rules.answers import Response
 from bridge.rules.challenges import MAX_ECHO, challenged, greeted
-from bridge.rules.inbound import Hook, Inbound, Request, evidence_of
+from bridge.rules.inbound import Hook, Inbound, evidence_of
+from bridge.rules.requests import Request
 from bridge.rules.signing import Signing, sign, verify
 from bridge.rules.signing.ed25519 import public_of
 from tests.unit.test_schemes import ANY_BODY, ANY_HEADERS, ANY_TEXT
@@ -135,6 +136,20 @@ def test_microsofts_token_is_echoed_decoded_where_it_is_asked_for() -> None:
         answered(hook(challenge="graph", verify={"scheme": "query", "param": "token"}), asked)
 
 
+def test_microsofts_token_has_two_names_in_the_config() -> None:
+    assert hook(challenge="msgraph") == hook(challenge="graph")
+
+
+def test_a_challenge_that_a_scheme_answers_by_itself_may_be_written_out() -> None:
+    asked = signed("slack", {"challenge": "3eZbrw1aBm2rZ", "type": "url_verification"})
+    assert answered(hook(verify="slack", challenge="slack"), asked) == answered(hook(verify="slack"), asked) is not None
+    meta = greeted(hook(verify="meta", verify_token=TOKEN, challenge="meta"), "GET", request(query=META + TOKEN))
+    assert meta is not None
+    assert meta.body == b"1158201444"
+    assert hook(verify="zoom", challenge="zoom").rule.challenge == "zoom"
+    assert hook(verify="discord", challenge="discord", secret=public_of(b"k" * 32).hex()).rule.challenge == "discord"
+
+
 def test_cloudevents_sender_is_let_in_by_name() -> None:
     # cloudevents/spec, http-webhook.md, section 4.1 and 4.2
     at = hook(challenge="cloudevents", methods=["POST", "PUT"])
@@ -165,7 +180,14 @@ def test_answering_is_total(rule: dict[str, Any], method: str, query: str, token
 
 @pytest.mark.parametrize(
     ("rule", "words"),
-    [({"verify_token": TOKEN}, 'verify_token: it goes with verify = "meta"'), ({"verify": "meta", "verify_token": ""}, "this secret is empty"), ({"challenge": "slack"}, "Input should be 'graph' or 'cloudevents'")],
+    [
+        ({"verify_token": TOKEN}, 'verify_token: it goes with verify = "meta"'),
+        ({"verify": "meta", "verify_token": ""}, "this secret is empty"),
+        ({"challenge": "slack"}, 'challenge: "slack" goes with verify = "slack", which answers it by itself; here it is "none"'),
+        ({"verify": "zoom", "challenge": "discord"}, 'challenge: "discord" goes with verify = "discord", which answers it by itself; here it is "zoom"'),
+        ({"verify": "meta", "challenge": "meta"}, 'challenge: "meta" needs `verify_token`, by which Meta shows that it asks'),
+        ({"challenge": "azure"}, "Input should be 'graph', 'cloudevents', 'slack', 'zoom', 'discord' or 'meta'"),
+    ],
 )
 def test_what_doesnt_fit_is_a_config_error(rule: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -61,8 +61,10 @@ ROWS = [  # the new text, added, removed, changed, anew
     (BASE + '[log]\nlevel = "debug"\n', (), (), ("log",), ()),
     (BASE + '[mqtt]\nurl = "mqtt://other"\n', (), (), (), ("mqtt",)),
     (BASE + '[mqtt]\npassword = "hunter2"\n', (), (), (), ("mqtt",)),
-    (BASE + '[http]\nlisten = "127.0.0.1:9000"\n[store]\nhistory = "1d"\n', (), (), (), ("store", "http")),
-    (BASE + '[admin]\nlisten = "127.0.0.1:9001"\n[outbound.cellar]\ntopic = "c"\nto = "crm"\n', ("outbound.cellar",), (), (), ("admin",)),
+    (BASE + '[http]\nlisten = "127.0.0.1:9000"\n', (), (), ("http",), ()),
+    (BASE + '[http]\nmax_body = "1KiB"\n[store]\nhistory = "1d"\nmax_size = "1GiB"\ndurability = "strict"\n', (), (), ("store", "http"), ()),
+    (BASE + '[store]\npath = "other.db"\nhistory = "1d"\n', (), (), (), ("store",)),
+    (BASE + '[admin]\nlisten = "127.0.0.1:9001"\n[outbound.cellar]\ntopic = "c"\nto = "crm"\n', ("outbound.cellar",), (), ("admin",), ()),
 ]
 
 
@@ -75,9 +77,9 @@ def test_what_is_different_is_named(read: Read, text: str, added: tuple[str, ...
 
 def test_it_reads_as_a_sentence(read: Read) -> None:
     assert str(changes(read(BASE), read(BASE))) == "nothing has changed"
-    found = changes(read(BASE), read(with_('"door"', '"door/+"') + '[outbound.cellar]\ntopic = "c"\nto = "crm"\n[http]\nlisten = "127.0.0.1:9000"\n'))
-    assert str(found) == "added outbound.cellar; changed outbound.door; started anew for http"
-    assert found.document() == {"added": ["outbound.cellar"], "removed": [], "changed": ["outbound.door"], "anew": ["http"]}
+    found = changes(read(BASE), read(with_('"door"', '"door/+"') + '[outbound.cellar]\ntopic = "c"\nto = "crm"\n[mqtt]\nurl = "mqtt://other"\n'))
+    assert str(found) == "added outbound.cellar; changed outbound.door; started anew for mqtt"
+    assert found.document() == {"added": ["outbound.cellar"], "removed": [], "changed": ["outbound.door"], "anew": ["mqtt"]}
 
 
 def test_no_secret_is_in_it(read: Read) -> None:

@@ -115,13 +115,13 @@ MISTAKES = [  # the text, the whole sentence
     ("", "config.toml: version is missing; write `version = 1` on top"),
     ("version = 2\n", "config.toml:1: version: 2: expected 1"),
     ("version = 1\n[mqtt]\nurl = 5\n", "config.toml:3: mqtt.url: 5: expected text in quotes"),
-    ('version = 1\nmqtt = "localhost"\n', "config.toml:2: mqtt: expected a table"),
-    ("version = 1\n[mqtt]\nkeepalive = 60\n", 'config.toml:3: mqtt.keepalive: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
+    ('version = 1\nmqtt = "localhost"\n', "config.toml:2: mqtt: expected a table, not text"),
+    ("version = 1\n[mqtt]\nkeepalive = 60\n", 'config.toml:3: mqtt.keepalive: 60: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
     ('version = 1\n[mqtt]\ntls = { verify = "vielleicht" }\n', "config.toml:3: mqtt.tls.verify: 'vielleicht': expected true or false"),
     ('version = 1\n[mqtt]\nclient_id = ""\n', "config.toml:3: mqtt.client_id: '': expected at least 1 characters"),
     (f'version = 1\n[mqtt]\nclient_id = "{"x" * 200}"\n', f"config.toml:3: mqtt.client_id: '{'x' * 59}…: expected at most 128 characters"),
-    ('version = 1\n[http]\nmax_body = "256KB"\n', 'config.toml:3: http.max_body: expected a size such as "256KiB" or "64MiB"'),
-    ('version = 1\n[http]\nlisten = "8080"\n', 'config.toml:3: http.listen: expected an address and a port, such as "127.0.0.1:8080" or "0.0.0.0:8080"'),
+    ('version = 1\n[http]\nmax_body = "256KB"\n', 'config.toml:3: http.max_body: \'256KB\': expected a size such as "256KiB" or "64MiB"'),
+    ('version = 1\n[http]\nlisten = "8080"\n', 'config.toml:3: http.listen: \'8080\': expected an address and a port, such as "127.0.0.1:8080" or "0.0.0.0:8080"'),
     ('version = 1\n[log]\nlevel = "loud"\n', "config.toml:3: log.level: 'loud': expected 'debug', 'info', 'warning' or 'error'"),
     (DOOR + 'concurrency = "x"\n', "config.toml:6: outbound.door.concurrency: 'x': expected a whole number"),
     (DOOR + "concurrency = 1.5\n", "config.toml:6: outbound.door.concurrency: 1.5: expected a whole number"),
@@ -135,26 +135,28 @@ MISTAKES = [  # the text, the whole sentence
     (DOOR + "expires = 1979-05-27\n", 'config.toml:6: outbound.door.expires: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
     (DOOR.replace("zigbee2mqtt/door/contact", "a/#/b"), "config.toml:3: outbound.door.topic: filter 'a/#/b': '#' must be the last level"),
     (DOOR.replace('"zigbee2mqtt/door/contact"', '["ok", "a/#/b"]'), "config.toml:3: outbound.door.topic: filter 'a/#/b': '#' must be the last level"),
-    ('version = 1\n[http]\nlisten = "unix:hooks.sock"\n', 'config.toml:3: http.listen: expected the whole path of a socket file, as in "unix:/run/mqtthook/hooks.sock"'),
+    ('version = 1\n[http]\nlisten = "unix:hooks.sock"\n', 'config.toml:3: http.listen: \'unix:hooks.sock\': expected the whole path of a socket file, as in "unix:/run/mqtthook/hooks.sock"'),
     ('version = 1\n[http]\ntrusted_proxies = ["10.0.0.1/8"]\n', "config.toml:3: http.trusted_proxies: '10.0.0.1/8' is an address within a network: did you mean \"10.0.0.0/8\", or \"10.0.0.1\" alone?"),
     ('version = 1\n[http]\ntls = { key = "/etc/ssl/key.pem" }\n', "config.toml:3: http.tls.cert is missing"),
     ('version = 1\n[http]\ntls = { cert = "/nowhere/cert.pem" }\n', "config.toml:3: http.tls.cert: /nowhere/cert.pem: the file can't be read: No such file or directory"),
-    (HOOK + 'rate = "fast"\n', "config.toml:5: inbound.light.rate: expected a rate such as \"10/s\", \"60/min\" or \"500/h\""),
+    (HOOK + 'rate = "fast"\n', "config.toml:5: inbound.light.rate: \'fast\': expected a rate such as \"10/s\", \"60/min\" or \"500/h\""),
     (HOOK + "allow_from = []\n", "config.toml:5: inbound.light.allow_from: expected one network at least: with none, nobody could call; leave it out to let everybody"),
     (HOOK + 'allow_from = "home"\n', "config.toml:5: inbound.light.allow_from: 'home': expected an address or a network, such as \"192.168.1.20\" or \"192.168.0.0/16\""),
     (DOOR.replace("https://", ""), "config.toml:4: outbound.door.url: the URL 'example.com/hooks/door' doesn't start with http:// or https://"),
     (DOOR.replace('topic = "zigbee2mqtt/door/contact"', ""), "config.toml:2: outbound.door.topic is missing: which topic this is about"),
     (HOOK.replace('verify = "none"', ""), 'config.toml:2: inbound.light.verify is missing: how the sender is known; "none" has to be written out'),
     (DOOR.replace(DOOR.splitlines()[3], 'to = "alarm"').replace('sign = "none"', ""), "config.toml:4: outbound.door.to: there is no [destination.alarm]; known: none is written yet"),
-    ('version = 1\n[destination."the door"]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: destination: 'the door' is not a name: letters, digits, '-' and '_', at most 64"),
+    ('version = 1\n[destination."the door"]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: destination.the door: 'the door' is not a name: letters, digits, '-' and '_', at most 64"),
     ('version = 1\n[destination.door]\nsign = "none"\n', "config.toml:2: destination.door.url is missing: where the events go"),
     (DOOR + '[destination.door]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: outbound.door: it has a url of its own, and there is a [destination.door] too: rename one of them, their events wait under that name"),
+    (DOOR.replace("outbound.door", "outbound.mqtt"), "config.toml:2: outbound.mqtt: with a url of its own it can't be called mqtt: commands wait for the broker under that name; rename it"),
+    ('version = 1\n[destination.mqtt]\nurl = "https://example.com/"\nsign = "none"\n', "config.toml:2: destination.mqtt: it can't be called mqtt: commands wait for the broker under that name; rename it"),
     (DOOR + HOOK.removeprefix("version = 1\n").replace("light", "door", 1), "config.toml:2: outbound.door: there is an [inbound.door] too: rename one of them, they are counted under that name"),
     (HOOK + '[inbound.lamp]\nverify = "none"\ntopic = "a"\npath = "/hooks/light"\n', "config.toml:8: inbound.lamp.path: inbound.light listens at the same path"),
-    ('version = 1\n[mqtt]\nurl = "http://localhost"\n', 'config.toml:3: mqtt.url: expected mqtt://, mqtts://, ws://, wss:// or unix://, as in "mqtt://localhost:1883"'),
-    ('version = 1\n[mqtt]\nurl = "unix://run/mosquitto.sock"\n', 'config.toml:3: mqtt.url: expected three slashes and the path of the socket, as in "unix:///run/mosquitto.sock"'),
-    ('version = 1\n[mqtt]\nurl = "mqtt://"\n', 'config.toml:3: mqtt.url: expected a host, as in "mqtt://localhost:1883"'),
-    ('version = 1\n[mqtt]\nurl = "mqtt://a:0"\n', "config.toml:3: mqtt.url: expected a port from 1 to 65535"),
+    ('version = 1\n[mqtt]\nurl = "http://localhost"\n', 'config.toml:3: mqtt.url: \'http://localhost\': expected mqtt://, mqtts://, ws://, wss:// or unix://, as in "mqtt://localhost:1883"'),
+    ('version = 1\n[mqtt]\nurl = "unix://run/mosquitto.sock"\n', 'config.toml:3: mqtt.url: \'unix://run/…\': expected three slashes and the path of the socket, as in "unix:///run/mosquitto.sock"'),
+    ('version = 1\n[mqtt]\nurl = "mqtt://"\n', 'config.toml:3: mqtt.url: \'mqtt://\': expected a host, as in "mqtt://localhost:1883"'),
+    ('version = 1\n[mqtt]\nurl = "mqtt://a:0"\n', "config.toml:3: mqtt.url: 'mqtt://a:0': expected a port from 1 to 65535"),
     ('version = 1\n[mqtt]\nurl = "mqtts://a"\ntls = { ca = "/nowhere.pem" }\n', "config.toml:4: mqtt.tls.ca: /nowhere.pem: the file can't be read: No such file or directory"),
     ('version = 1\n[mqtt]\ntls = { key = "me.key" }\n', "config.toml:3: mqtt.tls.cert is missing: a `key` is half of who we are, its certificate the other half"),
     (DOOR + 'tls = { ca = "/nowhere.pem" }\n', "config.toml:6: outbound.door.tls.ca: /nowhere.pem: the file can't be read: No such file or directory"),
@@ -164,12 +166,12 @@ MISTAKES = [  # the text, the whole sentence
     (DOOR.replace("example.com", "169.254.169.254"), 'config.toml:4: outbound.door.url: 169.254.169.254 is a cloud\'s metadata service; `network = "lan"` refuses it'),
     (DOOR.replace("example.com", "[::1]:8443") + 'network = "public"\n', 'config.toml:4: outbound.door.url: ::1 is this machine itself; `network = "public"` refuses it'),
     (DOOR.replace("example.com", "127.1"), "config.toml:4: outbound.door.url: '127.1' ends in a number, but is no address: expected four numbers such as 192.168.1.20, or a name"),
-    (DOOR + 'timeout = "15"\n', 'config.toml:6: outbound.door.timeout: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
+    (DOOR + 'timeout = "15"\n', 'config.toml:6: outbound.door.timeout: \'15\': expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
     (DOOR + 'timeout = { connect = "9s", total = "3s" }\n', "config.toml:6: outbound.door.timeout.connect: expected no more than `total`, which counts from the same moment"),
     (DOOR + 'auth = { bearer = "0123456789", basic = ["me", "hunter2"] }\n', "config.toml:6: outbound.door.auth: expected one of `bearer`, `basic`, `header` with `value`, and `oauth2`"),
-    (DOOR + 'auth = "hunter2"\n', "config.toml:6: outbound.door.auth: expected a table"),
+    (DOOR + 'auth = "hunter2"\n', "config.toml:6: outbound.door.auth: expected a table, not text"),
     (DOOR + 'auth = { bearer = ["hunter2"] }\n', "config.toml:6: outbound.door.auth.bearer: the value (not shown): expected text in quotes"),
-    (DOOR + 'auth = { basic = "hunter2" }\n', 'config.toml:6: outbound.door.auth.basic: expected a list of two: ["user", "password"]'),
+    (DOOR + 'auth = { basic = "hunter2" }\n', 'config.toml:6: outbound.door.auth.basic: the value (not shown): expected a list of two: ["user", "password"]'),
     (DOOR + 'auth = { header = "Host", value = "hunter2" }\n', "config.toml:6: outbound.door.auth.header: the header 'Host' is written by the bridge itself"),
     (DOOR + 'auth = { header = "content-type", value = "hunter2" }\n', "config.toml:6: outbound.door.auth.header: the header 'content-type' is written by the bridge itself"),
     (DOOR + 'headers = { authorization = "x" }\nauth = { bearer = "hunter2" }\n', "config.toml:7: outbound.door.auth: the header 'Authorization' stands in `headers` as well"),
@@ -255,6 +257,71 @@ def test_what_only_the_whole_of_the_settings_tells_is_shown_at_once_too(written:
     assert [problem.partition(" ")[0] for problem in found] == ["config.toml:2:", "config.toml:2:", "config.toml:3:", "config.toml:3:", "config.toml:6:"]
 
 
+MANY = """
+version = 1
+[log]
+levl = "info"
+[destination.crm]
+ur = "https://crm.example/"
+[destination."the door"]
+url = "https://example.com/"
+sign = "none"
+[outbound.a]
+topic = "a"
+url = "https://example.com/"
+whn = "payload.x"
+[outbound.b]
+topic = "b"
+to = ["crm", "nowhere"]
+cooldown = "60 parsecs"
+[outbound.c]
+topic = "{room}/c"
+url = "https://example.com/"
+sign = "none"
+when = "paylod.x"
+text = "{{ rom }}"
+key = "{{ tpic }}"
+reply = { topic = "{{ room }}/d", text = "{{ reponse.status }}" }
+[outbound.d]
+topic = "d/#/e"
+to = "crm"
+batch = "many"
+[inbound.e]
+verify = "bearr"
+topic = "e"
+text = "{{ boddy }}"
+rate = 60
+[alerts]
+to = "me"
+"""
+
+ALL = [  # in the order of their lines
+    "4: log.levl: there is no such key; did you mean `level`?",
+    "5: destination.crm.secret: standard-webhooks needs a secret",
+    "6: destination.crm.ur: there is no such key; did you mean `url`?",
+    "7: destination.the door: 'the door' is not a name",
+    "10: outbound.a.secret: standard-webhooks needs a secret",
+    "13: outbound.a.whn: there is no such key; did you mean `when`?",
+    "16: outbound.b.to: there is no [destination.nowhere]; known: crm, the door",
+    "17: outbound.b.cooldown: '60 parsecs': expected a duration",
+    "22: outbound.c.when: 'paylod' is not a name",
+    "23: outbound.c.text: 'rom' is not a name",
+    "24: outbound.c.key: 'tpic' is not a name",
+    "25: outbound.c.reply.text: 'reponse' is not a name",
+    "27: outbound.d.topic: filter 'd/#/e': '#' must be the last level",
+    "29: outbound.d.batch: expected a table, not text",
+    "31: inbound.e.verify: there is no scheme \"bearr\"; did you mean \"bearer\"?",
+    "33: inbound.e.text: 'boddy' is not a name",
+    "34: inbound.e.rate: 60: expected a rate",
+    "36: alerts.to: there is no [destination.me]; known: crm, the door",
+]
+
+
+def test_every_mistake_is_said_at_once_and_none_that_comes_of_another(written: Write) -> None:
+    found = [problem.removeprefix("config.toml:") for problem in problems(written(MANY))]
+    assert [problem[: len(said)] for problem, said in zip(found, ALL, strict=True)] == ALL
+
+
 # Secrets
 
 
@@ -282,6 +349,16 @@ def hook_with(secret: str, *, verify: str = "bearer") -> str:
 )
 def test_a_secret_that_is_unfit_or_isnt_there_is_said_without_being_shown(written: Write, text: str, sentence: str) -> None:
     assert problems(written(text)) == [sentence]
+
+
+def test_a_relative_path_is_meant_from_where_the_program_is_started_and_an_error_says_where_that_is(written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = written(hook_with('"file:light.secret"'))
+    told = f"the file can't be read: No such file or directory; it was looked for from {tmp_path}/here, where this was started: write its whole path"
+    assert problems(path) == [f"config.toml:5: inbound.light.secret: 'file:light.secret': {told}"]
+    file(tmp_path / "here", "light.secret", "0123456789012345")
+    assert load(path, {}).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -497,7 +574,7 @@ def test_whatever_a_variable_holds_it_is_taken_or_each_mistake_is_a_sentence(tmp
 
 
 def test_a_variable_that_nests_without_end_is_an_error_like_any_other(written: Write) -> None:
-    assert problems(written(DOOR), {"MQTTHOOK_MQTT": "[" * 50_000}) == ["environment MQTTHOOK_MQTT: mqtt: expected a table"]
+    assert problems(written(DOOR), {"MQTTHOOK_MQTT": "[" * 50_000}) == ["environment MQTTHOOK_MQTT: mqtt: expected a table, not text"]
 
 
 def test_a_token_of_digits_in_the_environment_stays_text(written: Write) -> None:
@@ -532,9 +609,9 @@ def test_a_credential_of_ours_that_is_no_text_is_an_error_among_the_others(writt
         ({"MQTTHOOK_MQT__URL": "mqtt://a"}, "config.toml: environment MQTTHOOK_MQT__URL: there is no such setting; did you mean MQTTHOOK_MQTT?"),
         ({"mqtthook_zzz": "1"}, "config.toml: environment mqtthook_zzz: there is no such setting"),
         ({"MQTTHOOK_MQTT__ULR": "mqtt://a"}, "environment MQTTHOOK_MQTT__ULR: mqtt.ulr: there is no such key; did you mean `url`?"),
-        ({"MQTTHOOK_MQTT__KEEPALIVE": "5"}, 'environment MQTTHOOK_MQTT__KEEPALIVE: mqtt.keepalive: expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
+        ({"MQTTHOOK_MQTT__KEEPALIVE": "5"}, 'environment MQTTHOOK_MQTT__KEEPALIVE: mqtt.keepalive: \'5\': expected a duration such as "250ms", "10s", "5m", "1h" or "3d"'),
         ({"MQTTHOOK_VERSION__X": "1"}, "config.toml: environment MQTTHOOK_VERSION__X: version is no table"),
-        ({"MQTTHOOK_MQTT": "{"}, "environment MQTTHOOK_MQTT: mqtt: expected a table"),
+        ({"MQTTHOOK_MQTT": "{"}, "environment MQTTHOOK_MQTT: mqtt: expected a table, not text"),
     ],
 )
 def test_a_mistake_in_the_environment_is_said_with_the_variable(written: Write, environment: dict[str, str], sentence: str) -> None:
@@ -568,6 +645,12 @@ def test_without_a_config_the_one_here_is_named_or_the_systems_if_there_is_one(t
 CLEAR = hook_with('"0123456789"')
 IN_THE_CLEAR = "its secret crosses the network in the clear, as hooks listen on 0.0.0.0:8080 without TLS: set http.tls, or let a proxy with TLS stand before it (http.trusted_proxies), or verify a signature"
 
+
+def hooks_at(*topics: str) -> str:
+    """Return hooks h0, h1 and so on that publish to these topics."""
+    return "".join(f'[inbound.h{n}]\nverify = "github"\nsecret = "0123456789"\ntopic = "{topic}"\n' for n, topic in enumerate(topics))
+
+
 WARNINGS = [  # the text, the mode of the file, the warnings
     (DOOR, 0o644, []),
     (hook_with('"0123456789"'), 0o600, []),
@@ -596,6 +679,16 @@ WARNINGS = [  # the text, the mode of the file, the warnings
     (hook_with('"12345678"', verify="meta") + 'verify_token = "x"\n', 0o600, ["config.toml:6: inbound.light.verify_token: it has 1 byte, and is soon guessed: make one with `mqtthook secret new`"]),
     (DOOR.replace('"none"', '"stripe"') + 'secret = "1234567"\n', 0o600, ["config.toml:6: outbound.door.secret: it has 7 bytes, and is soon guessed: make one with `mqtthook secret new`"]),
     ('version = 1\n[admin]\ntoken = "hunter2"\n', 0o600, ["config.toml:3: admin.token: it has 7 bytes, and is soon guessed: make one with `mqtthook secret new`"]),
+    (DOOR + hooks_at("zigbee2mqtt/door/contact"), 0o600, ["config.toml:3: outbound.door.topic: it takes what inbound.h0 publishes: if its receiver leads back to inbound.h0, this is a loop"]),
+    (DOOR + hooks_at("zigbee2mqtt/door/contact/set"), 0o600, []),
+    (DOOR.replace("https://example.com", "http://localhost:8080").replace("hooks/door", "hooks/h0") + hooks_at("zigbee2mqtt/door/contact"), 0o600, ["config.toml:2: outbound.door: this may be a loop: then inbound.h0, and back; the bridge cuts what comes back to it, but a device may not tell where it came from"]),
+    (DOOR.replace("zigbee2mqtt/door/contact", "#") + hooks_at("a", "b", "c", "d", "e"), 0o600, ["config.toml:3: outbound.door.topic: it takes what inbound.h0, inbound.h1, inbound.h2 and 2 more publish: if its receiver leads back to one of them, this is a loop"]),
+    (DOOR + 'reply = { topic = "told", text = "x" }\n[outbound.told]\ntopic = "told"\nurl = "https://example.com/"\nsign = "none"\n', 0o600, ["config.toml:8: outbound.told.topic: it takes what outbound.door.reply publishes: if its receiver leads back to outbound.door, this is a loop"]),
+    (DOOR + 'debounce = "5m"\nexpires = "5m"\n', 0o600, ["config.toml:7: outbound.door.expires: after 5m an event expires, but `debounce` alone may hold it for 5m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\nbatch = { wait = "1m" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `batch.wait` alone may hold it for 1m: make `expires` longer"]),
+    (DOOR + 'expires = "30s"\ndebounce = "20s"\nbatch = { wait = "10s" }\n', 0o600, ["config.toml:6: outbound.door.expires: after 30s an event expires, but `debounce` and `batch.wait` alone may hold it for 30s: make `expires` longer"]),
+    (DOOR + 'expires = "31s"\ndebounce = "20s"\ndebounce_max = "10m"\nbatch = { wait = "10s" }\n', 0o600, []),
+    (DOOR + 'expires = "250ms"\n', 0o600, []),
     ("version = 1\n[mqtt]\ntls = { verify = false }\n", 0o600, ["config.toml:3: mqtt.tls.verify: the broker's certificate isn't checked: anyone in between can read and send"]),
 ]
 
@@ -677,6 +770,38 @@ def test_settings_read_nothing_by_themselves(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1"])
 def test_the_admin_side_needs_no_token_where_nobody_else_reaches_it(written: Write, listen: str) -> None:
     assert load(written(f'version = 1\n[admin]\nlisten = "{listen}"\n'), {}).settings.admin.token is None
+
+
+ONE_PORT = "hooks and the admin side can't have one port: http.listen is {}, admin.listen {}; give one of them another"
+
+
+@pytest.mark.parametrize(
+    ("http", "admin", "is_error"),
+    [
+        ("127.0.0.1:8082", "127.0.0.1:8082", True),
+        ("127.0.0.1:8082", "127.0.0.1:8081", False),
+        ("127.0.0.1:8082", "127.0.0.2:8082", False),
+        ("0.0.0.0:8082", "127.0.0.1:8082", True),
+        ("0.0.0.0:8082", "[::1]:8082", False),
+        ("[::]:8082", "127.0.0.1:8082", True),
+        ("LOCALHOST:8082", "localhost:8082", True),
+        ("unix:/run/mqtthook/hooks.sock", "127.0.0.1:8082", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_listeners_on_one_port_are_an_error_before_one_of_them_fails(written: Write, http: str, admin: str, *, is_error: bool) -> None:
+    path = written(f'version = 1\n[http]\nlisten = "{http}"\n[admin]\nlisten = "{admin}"\n')
+    if is_error:
+        assert problems(path) == [f"config.toml:3: http.listen: {ONE_PORT.format(http, admin)}"]
+    else:
+        assert load(path, {}).settings.admin.listen == admin
+
+
+def test_the_port_that_hooks_have_by_default_is_free_for_the_admin_side_where_there_are_none(written: Write) -> None:
+    admin = 'version = 1\n[admin]\nlisten = "127.0.0.1:8080"\n'
+    assert load(written(admin), {}).settings.admin.listen == "127.0.0.1:8080"
+    hook = '[inbound.light]\nverify = "none"\ntopic = "light/set"\n'
+    assert problems(written(admin + hook)) == [f"config.toml:3: admin.listen: {ONE_PORT.format('127.0.0.1:8080', '127.0.0.1:8080')}"]
 
 
 # Lines

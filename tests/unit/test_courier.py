@@ -172,10 +172,10 @@ class House:
         """Open a destination, with the product's defaults where nothing else is said."""
         by = Judging(policy=RetryPolicy.model_validate(retry or {}), success=Expression.parse(success) if success else None, retry_after=Expression.parse(retry_after) if retry_after else None)
 
-        def judged(letter: Letter, reply: Reply, wall: float, u: float) -> Outcome:
+        def judged(letter: Letter, reply: Reply, wall: float, u: float, *, probe: bool) -> Outcome:
             if lane is Lane.MQTT:
                 return judge_publish(reply)
-            return judge(reply, by, attempt=letter.attempts + 1, age_s=max(wall - letter.created_at, 0.0), now=wall, u=u)
+            return judge(reply, by, attempt=letter.attempts + 1, age_s=max(wall - letter.created_at, 0.0), now=wall, u=u, probe=probe)
 
         receiver = self.receivers[name] = Receiver()
         pace = Pace(concurrency=concurrency, rate=rate, breaker=BreakerRule.model_validate(breaker or {}) if is_breaking else None)
@@ -325,15 +325,89 @@ async def test_a_success_closes_it_and_all_that_rested_is_due(house: House) -> N
     courier, receiver = house.opens(retry={"first": "1h", "max": "1h"})
     receiver.says(503)
     house.put(8)
-    await house.passes(35)
+    await house.passes(29)
     assert len(receiver.requests) == 8
     receiver.says(200)
-    house.put()
-    await house.passes(1)
-    assert not courier.breaker.is_open
+    await house.passes(2)
+    assert not courier.breaker.is_open, "though nothing is due but in an hour"
     assert house.changes[-1] == ("crm", False, False, False)
     await house.passes(WHOLE_RAMP_S)
-    assert house.ended("delivered") == 9, "and not in an hour"
+    assert house.ended("delivered") == 8, "and not in an hour"
+
+
+@pytest.mark.parametrize("retry", [{"first": "20m"}, {"schedule": ["20m"] * 2}, {"schedule": []}], ids=str)
+@lived
+async def test_half_open_the_one_that_rests_the_shortest_is_tried_and_spends_no_attempt_by_it(house: House, retry: dict[str, Any]) -> None:
+    courier, receiver = house.opens(concurrency=1, breaker={"failures": 2, "pause": "30s"}, retry=retry)
+    receiver.says(503)
+    house.put(2)
+    await house.passes(1)
+    house.put(key="k")
+    house.put(key="k")
+    before = [(found.id, found.attempts, found.due_at) for found in await house.stored(state=State.WAITING)]
+    await house.passes(3_000)
+    probes = receiver.requests[2:]
+    assert 95 <= len(probes) <= 100, "one request each half minute, whatever is due"
+    assert [(found.id, found.attempts, found.due_at) for found in await house.stored(state=State.WAITING)] == before
+    assert house.changes == [("crm", False, False, True)]
+    receiver.says(200)
+    await house.passes(31 + WHOLE_RAMP_S)
+    assert not courier.breaker.is_open
+    assert house.ended("delivered") == len(before)
+    assert receiver.ids.index("evt_3") < receiver.ids.index("evt_4")
+
+
+@lived
+async def test_with_a_short_pause_it_is_tried_as_often_though_all_of_it_rests_long(house: House) -> None:
+    """Three of a house that is quiet otherwise: the next is due in half a minute, the pause is two seconds."""
+    courier, receiver = house.opens(breaker={"failures": 3, "pause": "2s"}, retry={"first": "30s"})
+    receiver.says(503)
+    house.put(3)
+    await house.passes(7)
+    assert len(receiver.requests) == 3 + 3
+    receiver.says(200)
+    await house.passes(2)
+    assert not courier.breaker.is_open
+
+
+@lived
+async def test_probes_go_on_after_a_restart_with_what_rests_on_disk(house: House) -> None:
+    courier, receiver = house.opens(retry={"first": "1h", "max": "1h"})
+    receiver.says(503)
+    house.put(8)
+    await house.passes(10)
+    courier.stop()
+    await asyncio.wait(house.tasks)
+    again, receiver = house.opens(retry={"first": "1h", "max": "1h"})
+    again.breaker = courier.breaker
+    await house.passes(19)
+    assert receiver.requests == []
+    await house.passes(10)
+    assert not again.breaker.is_open
+
+
+@lived
+async def test_where_the_receiver_asked_to_be_left_alone_nothing_is_tried_before_that_is_over(house: House) -> None:
+    _, receiver = house.opens(concurrency=1, breaker={"failures": 1}, retry={"first": "1h"})
+    receiver.says(503, retry_after="600")
+    house.put(3)
+    await house.passes(599)
+    assert len(receiver.requests) == 1
+    await house.passes(31)
+    assert len(receiver.requests) == 2
+
+
+@lived
+async def test_behind_an_open_breaker_an_event_dies_of_its_age_and_of_nothing_else(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1, retry={"for": "1d"})
+    receiver.says(503)
+    house.put(20)
+    await house.passes(86_400 - 1_300)
+    assert house.waiting == 20
+    assert courier.breaker.is_open
+    await house.passes(1_500 + 20 * 31)
+    assert house.ended("dead") == 20
+    assert max(found.attempts for found in await house.stored()) <= 6
 
 
 async def way_back(house: House, receiver: Receiver) -> list[int]:
@@ -645,7 +719,22 @@ async def test_resuming_ends_a_pause_that_the_receiver_asked_for(house: House) -
     receiver.says(200)
     courier.resume()
     await house.passes(10)
-    assert house.ended("delivered") == 4
+    assert house.ended("delivered") == 5, "the one that was told to wait as well"
+
+
+@lived
+async def test_a_pause_that_a_receiver_asks_for_and_its_end_by_a_person_are_told(house: House) -> None:
+    courier, receiver = house.opens(concurrency=1)
+    receiver.says(429, retry_after="3600")
+    house.put()
+    await house.passes(1)
+    assert house.changes == [("crm", False, False, False)]
+    assert courier.paused_until == pytest.approx(house.clock.monotonic() + 3_599, abs=0.1)
+    courier.resume()
+    assert len(house.changes) == 2
+    assert courier.paused_until == 0.0
+    courier.resume()
+    assert len(house.changes) == 2
 
 
 @lived
@@ -686,6 +775,33 @@ async def test_a_destination_that_says_it_is_gone_is_disabled_until_it_is_resume
     courier.resume()
     await house.passes(20)
     assert house.ended("delivered") == 4
+
+
+@lived
+async def test_an_answer_from_where_a_destination_is_not_any_more_holds_back_nothing(house: House) -> None:
+    courier, receiver = house.opens(concurrency=4, breaker={"failures": 1})
+    statuses = iter([410, 503, 429])
+    receiver.takes_s(5)
+    receiver.answer = lambda letter: Reply(status=next(statuses), headers={"retry-after": "3600"})
+    by, here = Judging(policy=RetryPolicy.model_validate({"first": "60s"})), Receiver()
+
+    def judged(letter: Letter, reply: Reply, wall: float, u: float, *, probe: bool) -> Outcome:
+        return judge(reply, by, attempt=letter.attempts + 1, age_s=0.0, now=wall, u=u, probe=probe)
+
+    def elsewhere(letter: Letter, reply: Reply, wall: float, u: float, *, probe: bool) -> Outcome:
+        return replace(judged(letter, reply, wall, u, probe=probe), elsewhere=True)
+
+    pace = Pace(concurrency=4, breaker=BreakerRule(failures=1))
+    courier.adopt(send=receiver.send, judge=elsewhere, pace=pace)
+    house.put(3)
+    await house.passes(1)
+    courier.adopt(send=here.send, judge=judged, pace=pace)
+    await house.passes(5)
+    assert (courier.disabled, courier.breaker.is_open, house.changes) == (None, False, []), "what is under way is judged by what it was sent as"
+    house.put(3)
+    await house.passes(1)
+    assert len(here.requests) == 3
+    assert (house.ended("delivered"), house.ended("dead"), house.waiting) == (3, 1, 2)
 
 
 @lived
@@ -865,8 +981,8 @@ async def test_only_the_newest_of_a_key_is_sent_where_only_that_is_kept(house: H
 
 
 @lived
-async def test_a_receiver_that_is_down_for_days_is_tried_on_the_schedule_and_then_the_event_is_dead_with_all_of_it_noted(house: House) -> None:
-    _, receiver = house.opens()
+async def test_without_a_breaker_a_receiver_that_is_down_for_days_is_tried_on_the_schedule_and_then_the_event_is_dead_with_all_of_it_noted(house: House) -> None:
+    _, receiver = house.opens(is_breaking=False)
     receiver.says(503)
     house.put()
     await house.passes(4 * 86_400)
@@ -1056,19 +1172,35 @@ def test_a_failure_that_goes_on_is_told_when_it_begins_and_at_each_power_of_two_
         courier, receiver = house.opens(concurrency=1)
         receiver.says(503)
         house.put()
-        await house.passes(2 * 3_600)
-        assert (courier.failures, len(receiver.requests)) == (8, 8)
+        await house.passes(200 + 130 * 30)
+        assert courier.failures == len(receiver.requests) == 134, "five attempts, and probes"
         receiver.says(200)
-        await house.passes(3_600)
+        await house.passes(60)
         assert courier.failures == 0
 
     live(tmp_path, life)
     told = [record.getMessage() for record in caplog.records if record.name == "bridge.outbox.courier"]
-    assert [line.partition("failures=")[2].partition(" ")[0] for line in told if line.startswith("retry ")] == ["1", "2", "4", "8"]
+    assert [line.partition("failures=")[2].partition(" ")[0] for line in told if line.startswith("retry ")] == ["1", "2", "4", "8", "16", "32", "64", "128"]
     assert sum(line.startswith("breaker open destination=crm failures=5") for line in told) == 1
     assert sum(line.startswith("breaker closed destination=crm") for line in told) == 1
-    assert "recovered destination=crm after_failures=8" in told
-    assert len(told) == 4 + 2 + 2, "and the delivery"
+    assert "recovered destination=crm after_failures=134" in told
+    assert len(told) == 8 + 2 + 2, "and the delivery"
+
+
+@pytest.mark.parametrize(("status", "failures"), [(503, 3), (404, 3), (None, 3), (400, 0), (410, 0)])
+@lived
+async def test_an_attempt_that_uses_up_the_schedule_counts_as_a_failure_if_the_endpoint_is_to_blame(house: House, status: int | None, failures: int) -> None:
+    courier, receiver = house.opens(is_breaking=False, concurrency=1, retry={"schedule": []})
+    receiver.says(status)
+    house.put(3)
+    await house.passes(1)
+    assert house.ended("dead") == len(receiver.requests) == (1 if status == 410 else 3)
+    assert courier.failures == failures
+    receiver.says(200)
+    courier.resume()
+    house.put()
+    await house.passes(1)
+    assert courier.failures == 0
 
 
 @lived
@@ -1160,13 +1292,16 @@ def test_whatever_happens_nothing_is_lost_or_sent_twice_or_out_of_order_or_too_f
     async def life(house: House) -> None:
         courier, receiver = house.opens(concurrency=concurrency, rate=rate, breaker={"failures": 3}, retry={"first": "2s", "max": "1m"})
         order: dict[str, int] = {}
+        probed: set[int] = set()
 
         def may_start(letter: Letter) -> None:
             assert not courier.halted, "it is paused"
             assert not (courier.breaker.is_open and receiver.under_way), "not the only one while half open"
             assert len(receiver.under_way) < concurrency
             assert letter.seq >= order.get(letter.key, 0), "out of order"
-            assert (letter.seq == order.get(letter.key)) == (letter.attempts > 0), "sent again after it had ended, or skipped"
+            assert (letter.seq == order.get(letter.key)) == (letter.attempts > 0 or letter.seq in probed), "sent again after it had ended, or skipped"
+            if courier.breaker.is_open:
+                probed.add(letter.seq)
             order[letter.key] = letter.seq
 
         problems: list[str] = []

@@ -72,6 +72,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("bearer", {"headers": {}, "query": f"key={SECRET}"}, 'the secret stands in the query: verify = { scheme = "query", param = "..." }'),
     ("twilio", {"headers": dict(sign(Signing(scheme="twilio"), [SECRET.encode()], id="a", now=AT, body=b"a=1", url="https://other.example/hooks/hall")) | {"Host": "other.example", "Content-Type": "application/x-www-form-urlencoded"}, "body": b"a=1"}, "the signature is right for https://other.example/hooks/hall: write the address as the sender has it"),
     ("twilio", {"headers": {"X-Twilio-Signature": "x"}}, "Twilio signs the URL and a form's fields"),
+    ("github", {"headers": {"X-Hub-Signature-256": github(), "X-GitHub-Delivery": "a b"}}, "the signature is right, but the id that came with it can't be used, and is answered 400"),
+    ("bearer", {"headers": {"Authorization": f"Bearer {SECRET}", "Idempotency-Key": ""}}, "the signature is right, but the id that came with it can't be used"),
     ("github", {"headers": {"X-Hub-Signature-256": github("another-secret")}}, "none of the usual things: another secret, or another body than these 29 bytes was signed"),
 ]
 
@@ -118,6 +120,14 @@ topic = "cmnd/{{ room }}/POWER"
 verify = "mailgun"
 secret = "correct-horse-battery"
 topic = "mail"
+[inbound.issue]
+verify = "linear"
+secret = "correct-horse-battery"
+topic = "issue"
+[inbound.calendar]
+verify = { scheme = "query", param = "token" }
+secret = "correct horse&battery"
+topic = "calendar"
 [inbound.chat]
 verify = "discord"
 secret = "89cd7489bf665a36667ba46dfd521ca6713fd2f9ad842835340b244e98355f2a"
@@ -174,7 +184,7 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
     [
         (["verify"], "give one of --hook and --scheme"),
         (["verify", "--hook", "garden", "--scheme", "slack"], "give one of --hook and --scheme"),
-        (["verify", "--hook", "gardn"], "there is no hook 'gardn'; known: garden, room, mail, chat"),
+        (["verify", "--hook", "gardn"], "there is no hook 'gardn'; known: garden, room, mail, issue, calendar, chat"),
         (["verify", "--hook", "garden", "--header", "X-Mac"], "--header 'X-Mac': expected a header such as 'X-Signature: abc'"),
         (["verify", "--hook", "garden", "--at", "soon"], "or unix seconds"),
         (["verify", "--hook", "garden", "--vectors", "x"], "give --vectors alone"),
@@ -187,6 +197,8 @@ def test_the_time_it_came_may_be_told(config: str) -> None:
         (["sign", "--hook", "garden", "--body", "event.jsn"], "event.jsn: No such file or directory"),
         (["try", "--hook", "garden", "--body", "event.json"], "event.json: No such file or directory"),
         (["sign", "--hook", "mail"], "requests for verify = \"mailgun\" can't be signed with headers: the signature stands in the body"),
+        (["sign", "--hook", "issue", "--body", "{}", "--at", str(AT)], 'would refuse this request: webhookTimestamp in the body is not a number of milliseconds; put the time into the body, in milliseconds: "webhookTimestamp": 1764000000000'),
+        (["sign", "--hook", "issue", "--body", '{"webhookTimestamp": 1764000000000}', "--at", str(AT + 90)], "would refuse this request: webhookTimestamp in the body is +90 s away from the clock here"),
         (["sign", "--scheme", "discord", "--secret", "x"], "--secret: expected the seed of a private key, 64 hexadecimal digits"),
         (["sign", "--hook", "chat"], "the hook holds the public key, and discord signs with the private one: give it with --secret"),
     ],
@@ -222,6 +234,63 @@ def test_sign_writes_a_url_that_twilio_would_call(config: str, tmp_path: Path) -
     assert (document["method"], "bodySHA256=" in document["url"]) == ("PUT", True)
     by = ["verify", "--config", config, "--hook", "room", "--url", document["url"], "--body", str(tmp_path / "body.json")]
     assert invoke(*by, *(part for name, value in document["headers"].items() for part in ("--header", f"{name}: {value}"))).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["x-github-delivery", "webhook-id"])
+def test_a_captured_request_is_signed_anew_under_its_own_id(name: str, config: str) -> None:
+    given = ["--header", "x-hub-signature-256: sha256=00", "--header", f"{name}: d-1"]
+    headers = json.loads(invoke("sign", "--config", config, "--hook", "garden", *given, "--body", "{}", "--json").stdout)["headers"]
+    assert {text.lower(): value for text, value in headers.items()} | {"webhook-timestamp": ""} == {
+        "content-type": "application/json",
+        "webhook-id": "d-1",
+        "webhook-timestamp": "",
+        "x-hub-signature-256": github(body=b"{}"),
+        "x-github-delivery": "d-1",
+    }
+    assert len(headers) == 5
+
+
+def test_a_token_in_the_query_is_printed_with_the_url(config: str, tmp_path: Path) -> None:
+    told = invoke("sign", "--config", config, "--hook", "calendar", "--url", "/hooks/calendar?a=1", "--body", "{}").stdout
+    url = "http://127.0.0.1:8080/hooks/calendar?a=1&token=correct+horse%26battery"
+    assert told.splitlines()[0] == f"POST {url} HTTP/1.1"
+    (tmp_path / "came.txt").write_text(told)
+    assert invoke("verify", "--config", config, "--hook", "calendar", "--headers", str(tmp_path / "came.txt"), "--body", "{}").exit_code == 0
+    assert shlex.split(invoke("sign", "--config", config, "--hook", "calendar", "--url", url, "--curl").stdout)[-1] == url, "what is there already is not added again"
+
+
+def test_a_time_in_the_body_is_signed_with_it(config: str) -> None:
+    body = '{"webhookTimestamp": 1764000000000}'
+    document = json.loads(invoke("sign", "--config", config, "--hook", "issue", "--body", body, "--at", str(AT), "--json").stdout)
+    headers = [part for name, value in document["headers"].items() for part in ("--header", f"{name}: {value}")]
+    assert invoke("verify", "--config", config, "--hook", "issue", "--body", body, "--at", str(AT), *headers).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "words"),
+    [
+        ("192.168.1.5:8080", "http://192.168.1.5:8080/hooks/garden", []),
+        ("0.0.0.0:80", "http://127.0.0.1:80/hooks/garden", []),
+        ("[::]:8080", "http://[::1]:8080/hooks/garden", []),
+        ("::1:8080", "http://[::1]:8080/hooks/garden", []),
+        ("unix:/run/mqtthook/hooks.sock", "http://localhost/hooks/garden", ["--unix-socket", "/run/mqtthook/hooks.sock"]),
+    ],
+)
+def test_a_request_is_for_where_this_machine_reaches_the_hooks(listen: str, url: str, words: list[str], config: str) -> None:
+    Path(config).write_text(HOOK.replace("version = 1\n", f'version = 1\n[http]\nlisten = "{listen}"\n'))
+    found = shlex.split(invoke("sign", "--config", config, "--hook", "garden", "--curl").stdout)
+    assert (found[-1], found[4 : 4 + len(words)]) == (url, words)
+    assert "--unix-socket" not in invoke("sign", "--config", config, "--hook", "garden", "--url", "https://hooks.example.com/hooks/garden", "--curl").stdout
+
+
+def test_a_url_may_lack_its_host_and_hold_any_letter(config: str) -> None:
+    document = json.loads(invoke("sign", "--config", config, "--hook", "room", "--url", "/hooks/room/große küche?a=%20b", "--json").stdout)
+    assert document["url"] == "http://127.0.0.1:8080/hooks/room/gro%C3%9Fe%20k%C3%BCche?a=%20b"
+
+
+def test_a_content_type_that_is_given_as_a_header_is_the_only_one(config: str) -> None:
+    told = invoke("sign", "--config", config, "--hook", "garden", "--body", "<on/>", "--header", "content-type: text/xml").stdout
+    assert [line for line in told.splitlines() if line.lower().startswith("content-type")] == ["content-type: text/xml"]
 
 
 def test_curl_is_printed_whole(config: str, tmp_path: Path) -> None:

@@ -318,6 +318,6 @@ def test_every_sentence_at_error_is_quoted_with_what_to_do(said: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_is_short(path: Path) -> None:
-    # a section with a device for each key of the language; a hook for each sender; a row for each command and metric; an entry for each error
-    most = {"README.md": 160, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 260, "troubleshooting.md": 220}
+    # a changelog grows; a section with a device for each key of the language; a hook for each sender; a row for each command and metric; an entry for each error
+    most = {"README.md": 160, "CHANGELOG.md": 200, "mappings.md": 360, "delivery.md": 220, "hooks.md": 360, "install.md": 125, "operations.md": 260, "troubleshooting.md": 220}
     assert len(path.read_text().splitlines()) <= most.get(path.name, 120)

@@ -20,7 +20,7 @@ from bridge.rules.gates import NOTHING, Memory
 from bridge.rules.loops import HOP, MAX_TRAIL
 from bridge.rules.outbound import Destination, Outbound, Route, Routes
 from bridge.rules.payloads import MAX_DEPTH, decoded
-from tests.rig.mappings import AT, MOTION, TOPIC, event, fate, mapping, message, new_id, route, weigh
+from tests.rig.mappings import AT, MOTION, STATUS, TOPIC, event, fate, mapping, message, new_id, route, weigh
 
 SAMPLES_FILE = Path(__file__).parents[2].parent / "shared" / "data" / "device-samples.json"
 SAMPLES = json.loads(SAMPLES_FILE.read_text()) if SAMPLES_FILE.exists() else []
@@ -76,7 +76,8 @@ def test_every_payload_becomes_an_event(payload: bytes, data: dict[str, Any], so
 DECODED = [  # how, payload, value or the reason
     ("json", b'{"a":1}', {"a": 1}),
     ("json", b"ON", "the payload is not JSON: expected value at line 1 column 1"),
-    ("json", b"", "the payload is empty, not JSON"),
+    ("json", b"", ""),
+    ("json", b" ", "the payload is not JSON: "),
     ("json", b"NaN", "the payload is not JSON: "),
     ("json", b"\xff", "the payload is not JSON: "),
     ("json", b"[" * 101 + b"]" * 101, "the payload is not JSON: it nests deeper than 100 levels"),
@@ -106,7 +107,7 @@ def test_every_message_of_real_devices_becomes_an_event(sample: dict[str, Any]) 
     payload = base64.b64decode(sample["payload"]) if sample["encoding"] == "base64" else sample["payload"].encode()
     came = message(payload, topic=sample["topic"], retained=sample["retain"], qos=sample["qos"])
     decoded(payload, "auto")
-    (found,) = fates_for(came, Routes([route(mapping(topic="#" if not sample["topic"].startswith("$") else "$SYS/#", retained="use"))]), wall=AT, new_id=new_id)
+    (found,) = fates_for(came, Routes([route(mapping(topic="#" if not sample["topic"].startswith("$") else "$SYS/#", retained="use"))], own=STATUS), wall=AT, new_id=new_id)
     assert isinstance(found.content, Event), found.reason
     data = json.loads(found.content.body)["data"]
     assert data["topic"] == sample["topic"]
@@ -142,6 +143,24 @@ def test_a_condition_holds_or_its_reason_is_told(payload: bytes, when: str, reas
     assert found.reason == reason, source
     assert isinstance(found.content, Event) is (reason is None)
     assert reason is None or found.content is None, "what is filtered is no dead letter"
+    assert weigh(message(payload), mapping(when=when)).failed is (reason is not None and "counts as" in reason), "a slip is told from a no"
+
+
+@pytest.mark.parametrize(
+    ("keys", "failed"),
+    [
+        ({"on_change": "payload.voltage"}, True),
+        ({"on_change": "payload.battery"}, False),
+        ({"on_change": "payload.voltage", "when": "payload.battery > 60"}, False),
+        ({"on_change": "payload.battery", "when": "payload.voltage"}, True),
+        ({"cooldown": "1m", "when": "payload.voltage"}, True),
+        ({"silence": "1m", "when": "payload.voltage"}, True),
+    ],
+)
+def test_a_condition_that_cannot_be_evaluated_is_marked_also_behind_gates(keys: dict[str, Any], failed: bool) -> None:
+    found = weigh(message(), mapping(**keys))
+    assert found.failed is failed
+    assert not failed or "payload.voltage is missing" in str(found.reason)
 
 
 # Requests
@@ -226,7 +245,7 @@ RULES = [
 
 @given(st.one_of(st.binary(), st.text().map(str.encode), st.sampled_from([b'{"a":4}', b'{"a":"4"}', b'"../.."', b'"@evil.example"', b"[]", MOTION])), st.sampled_from([TOPIC, "a", "a//b", "..", "../..", "a b/ü/{{ x }}", "a?b#"]))
 def test_whatever_comes_each_mapping_that_takes_it_has_one_fate_and_no_url_leads_elsewhere(payload: bytes, topic: str) -> None:
-    fates = fates_for(message(payload, topic=topic), Routes(RULES), wall=AT, new_id=new_id)
+    fates = fates_for(message(payload, topic=topic), Routes(RULES, own=STATUS), wall=AT, new_id=new_id)
     assert [one.mapping for one in fates] == [one.mapping for one in RULES]
     for one in fates:
         if isinstance(one.content, Event):
@@ -238,7 +257,7 @@ def test_whatever_comes_each_mapping_that_takes_it_has_one_fate_and_no_url_leads
 
 
 def test_a_message_that_no_mapping_takes_has_no_fate() -> None:
-    assert fates_for(message(topic="elsewhere"), Routes([route(mapping())]), wall=AT, new_id=new_id) == []
+    assert fates_for(message(topic="elsewhere"), Routes([route(mapping())], own=STATUS), wall=AT, new_id=new_id) == []
 
 
 def test_the_first_filter_that_takes_a_topic_says_what_is_captured() -> None:
@@ -399,9 +418,9 @@ def test_a_letter_carries_an_event_and_knows_when_it_expires() -> None:
 
 
 def test_a_letter_keeps_a_message_that_could_not_become_an_event_as_dead() -> None:
-    letter = letter_of(fate(b"", decode="json"), created_at=AT, origin=None)
-    assert (letter.state, letter.dead_at, letter.reason, letter.expires_at) == (State.DEAD, AT, "the payload is empty, not JSON", None)
-    assert letter.content == message(b"")
+    letter = letter_of(fate(b"ON", decode="json"), created_at=AT, origin=None)
+    assert (letter.state, letter.dead_at, letter.reason, letter.expires_at) == (State.DEAD, AT, "the payload is not JSON: expected value at line 1 column 1", None)
+    assert letter.content == message(b"ON")
 
 
 def test_a_letter_goes_by_its_key_or_by_itself_and_first_where_the_mapping_says_so() -> None:
@@ -412,7 +431,7 @@ def test_a_letter_goes_by_its_key_or_by_itself_and_first_where_the_mapping_says_
 
 
 def test_a_bridge_that_has_seen_nothing_knows_nothing() -> None:
-    routes = Routes([route(mapping(on_change="payload"))])
+    routes = Routes([route(mapping(on_change="payload"))], own=STATUS)
     assert [one.result for one in fates_for(message(), routes, wall=AT, new_id=new_id)] == [None]
     known = weigh(message(), mapping(on_change="payload")).learnt
     assert [one.result for one in fates_for(message(), routes, wall=AT, new_id=new_id, recall=lambda place: known.get(place, NOTHING))] == [Result.FILTERED]

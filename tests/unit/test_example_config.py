@@ -3,6 +3,7 @@
 Its rule: a line `# key = value` or `# [table]` is a setting that is switched off; any other comment is prose.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bridge.config.load import Loaded, load
+from bridge.config.sentences import mistake
 from bridge.config.settings import Settings
 from tests.rig.certificates import certificate
 
@@ -103,6 +105,38 @@ def test_a_setting_that_is_left_out_is_noticed(line: str) -> None:
     text = switched_on(EXAMPLE.read_text())
     without = re.sub(rf"(^|[ {{]){line} = ", r"\1x_left_out = ", text, flags=re.MULTILINE)
     assert {entry.rpartition(".")[2] for entry in missing(without)} == {line}
+
+
+def places(table: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of everything that stands in a table, however deep."""
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+def with_value(table: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of a table with something else at a path."""
+    copy = dict(table) if isinstance(table, dict) else list(table)
+    copy[path[0]] = with_value(table[path[0]], path[1:], value) if path[1:] else value
+    return copy
+
+
+WRONG: tuple[Any, ...] = ("no-such", 10**30, math.inf, [[]], {"x": 1})
+
+
+def test_whatever_stands_in_its_place_is_said_in_our_own_words() -> None:
+    tree = tomllib.loads(switched_on(EXAMPLE.read_text()))
+    said = set()
+    for path in places(tree):
+        table = {"version": 1, path[0]: tree[path[0]]}
+        for value in WRONG:
+            try:
+                Settings(**with_value(table, path, value))
+            except ValidationError as exc:
+                said |= {mistake(found, Settings).what for found in exc.errors(include_url=False)}
+    assert "'no-such': expected 'high' or 'normal'" in said
+    assert not [words for words in said if re.search(r"[Ii]nput|Unable|valid|instance|pydantic", words)], "pydantic's own"
 
 
 def test_what_it_calls_a_default_is_the_default(tmp_path: Path) -> None:

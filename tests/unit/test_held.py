@@ -26,7 +26,7 @@ from bridge.outbox.gatekeeper import Gatekeeper
 from bridge.outbox.intake import MessageIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.pen import HOLD_S
-from bridge.outbox.receipts import Receipts
+from bridge.outbox.receipts import MAX_BYTES, Receipts, no_receipt
 from bridge.outbox.schema import migrations
 from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
@@ -34,7 +34,7 @@ from bridge.outbox.soundness import APPLICATION_ID
 from bridge.outbox.store import Changes, Store
 from bridge.outbox.storms import Storms
 from bridge.rules.outbound import Routes
-from tests.rig.mappings import mapping, route
+from tests.rig.mappings import STATUS, mapping, route
 
 NAME = "hall-motion"
 DELIVERED = Outcome(verdict=Verdict.DELIVERED, reason="status 200")
@@ -72,14 +72,15 @@ class House:
         self.place, self.keys = place, keys
         self.time_s, self.delivered, self.unacknowledged = 1_000.0, list[Letter](), dict[int, Message]()
         self._numbers, self._ids = count(1), count(1)
+        self.asked, self.answers_s = 0, list[float | None]()
         self.start()
 
     def start(self) -> None:
         self.store = Store.open(self.place / "outbox.db", max_size=64 << 20)
         clock = Clock(monotonic=lambda: self.time_s, wall=lambda: self.time_s + 1e9, date=lambda: self.time_s + 1e9, chance=lambda: 0.0)
         self.outbox = Outbox(self.store, StoreSettings(), monotonic=clock.monotonic, wall=clock.wall)
-        routes = Routes([route(mapping(topic="door/+", **self.keys))])
-        self.gatekeeper = Gatekeeper(self.outbox, routes, clock=clock, new_id=self._new_id)
+        routes = Routes([route(mapping(topic="door/+", **self.keys))], own=STATUS)
+        self.gatekeeper = Gatekeeper(self.outbox, routes, clock=clock, new_id=self._new_id, is_there=self._is_there)
         storms = Storms(self.gatekeeper.now)
         self.intake = MessageIntake(self.outbox, self.gatekeeper, routes, storms=storms, new_id=self._new_id, is_pressed=lambda: len(self.receipts) >= 10, hear=lambda _: False, wall=clock.wall)
         self.outbox.keep_latest([NAME] if self.keys.get("keep") == "latest" else [])
@@ -96,6 +97,13 @@ class House:
 
     def _new_id(self) -> str:
         return f"evt_{next(self._ids)}"
+
+    async def _is_there(self) -> bool:
+        """Answer as the broker would, after the seconds that the test says, None for never."""
+        self.asked += 1
+        answer_s = self.answers_s.pop(0) if self.answers_s else 0.0
+        self.time_s += 3.0 if answer_s is None else answer_s
+        return answer_s is not None
 
     def message(self, key: str, value: int) -> None:
         packet_id = next(self._numbers)
@@ -121,13 +129,20 @@ class House:
         self.time_s += seconds
         self.gatekeeper._turn()
 
+    async def silence(self, seconds: float) -> list[int]:
+        """Wait, report what is silent then, and return the numbers of all that was delivered."""
+        self.wait(seconds)
+        await self.gatekeeper._report_due()
+        self.deliver()
+        return self.numbers()
+
     async def commit(self) -> None:
         await self.outbox._journal.flush()
 
     def adopt(self, **keys: Any) -> None:
         """Go on with another config."""
         self.keys = keys
-        routes = Routes([route(mapping(topic="door/+", **keys))])
+        routes = Routes([route(mapping(topic="door/+", **keys))], own=STATUS)
         self.gatekeeper.adopt(routes)
         self.intake.routes = routes
 
@@ -376,7 +391,7 @@ def test_what_a_mapping_held_goes_when_there_is_no_such_mapping_any_more(tmp_pat
     async def life() -> None:
         house = House(tmp_path, debounce="20s")
         house.message("a", 1)
-        house.gatekeeper.adopt(Routes([]))
+        house.gatekeeper.adopt(Routes([], own=STATUS))
         house.deliver()
         assert house.numbers() == [1]
         await lived(house, [])
@@ -410,11 +425,74 @@ def test_however_often_the_config_is_read_anew_a_silent_key_is_asked_after_once(
         house.message("a", 2)
         house.wait(15)
         assert len(house.gatekeeper._timers) == 1, "those of the configs before have ended"
+        assert await house.silence(0) == []
+        assert await house.silence(80) == [2]
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_of_what_no_broker_keeps_no_more_is_held_in_memory_than_fits_and_the_rest_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def life() -> None:
+        house = House(tmp_path)
+
+        def comes(size: int) -> float:
+            house.intake.take(Message(topic="door/a", payload=b"x" * size, qos=0, received_at=house.time_s + 1e9), no_receipt(), None)
+            return house.outbox.accounts.ledger.counts()[NAME].get("dropped", 0)
+
+        assert comes(MAX_BYTES + 1) == 0, "one alone is taken whatever its size"
+        assert [comes(1), comes(1)] == [1, 2]
+        assert "lost=2 reason='more came at once than fits in memory, and the message came at QoS 0'" in caplog.text
         house.deliver()
-        assert house.numbers() == []
-        house.wait(80)
+        assert [comes(MAX_BYTES // 2), comes(MAX_BYTES // 2), comes(1)] == [2, 2, 3]
+        await house.commit()
+        assert comes(1) == 3, "what is on disk is not in memory only"
         house.deliver()
-        assert house.numbers() == [2]
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(
+    ("answers_s", "asked", "reported", "source"),
+    [
+        ([0.01], 1, True, "it was there all along"),
+        ([2.5, 0.01], 2, True, "it was stopped: what it had for us has come with the second answer"),
+        ([2.5, 2.5], 2, False, "it is stopped again and again"),
+        ([None], 1, False, "it is stopped"),
+        ([2.5, None], 2, False, "it is gone now"),
+    ],
+)
+def test_silence_is_reported_once_the_broker_has_answered(tmp_path: Path, answers_s: list[float | None], asked: int, reported: bool, source: str) -> None:
+    async def life() -> None:
+        house = House(tmp_path, silence="100s")
+        for number, key in enumerate("abc", 1):
+            house.message(key, number)
+        house.answers_s = answers_s
+        assert await house.silence(100) == ([1, 2, 3] if reported else []), source
+        assert house.asked == asked, "one question for all"
+        if not reported:
+            assert await house.silence(99) == []
+            assert await house.silence(1) == [1, 2, 3], "it began anew"
+        await lived(house, [])
+
+    asyncio.run(life())
+
+
+def test_who_is_heard_while_the_broker_is_asked_is_not_silent(tmp_path: Path) -> None:
+    async def life() -> None:
+        house = House(tmp_path, silence="100s")
+        house.message("a", 1)
+        house.message("b", 2)
+
+        async def answers() -> bool:
+            if house.time_s < 1_150:
+                house.message("a", 3)
+            return True
+
+        house.gatekeeper._is_there = answers
+        assert await house.silence(100) == [2]
+        assert await house.silence(100) == [2, 3]
         await lived(house, [])
 
     asyncio.run(life())

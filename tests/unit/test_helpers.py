@@ -153,7 +153,7 @@ REASONS: list[tuple[str, Any, str]] = [  # expression, `payload`, the reason in 
     ("payload|as_timestamp", "yesterday", "payload is the text 'yesterday', not an instant as 2024-02-03T09:10:24+01:00"),
     ("payload|from_json", "{", "payload is the text '{', not JSON: EOF while parsing an object at line 1 column 1"),
     ("payload|from_json", 5, "payload is the number 5, not JSON text"),
-    ("payload|to_json", {"a": b"x"}, "bytes is not a value that JSON knows"),
+    ("payload|to_json", {"a": b"x"}, "bytes is not a value that JSON knows: base64_encode makes a text of it"),
     ("payload|to_json", math.nan, "ValueError: Out of range float values are not JSON compliant"),
     ("payload|tojson", math.inf, "ValueError: Out of range float values are not JSON compliant"),
     ("'a'|regex_search(payload)", "(?=a)", "payload is the text '(?=a)', not a pattern that can be used: look-around, including look-ahead and look-behind, is not supported"),

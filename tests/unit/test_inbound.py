@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from bridge.errors import HookError
 from bridge.model import Command, Lane, Outcome, Reply, State, Verdict
-from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, Request, answer_for, body_of, command_for, letter_of, names_of, queued, segments, unguarded
+from bridge.rules.inbound import EXPIRES_S, Hook, Hooks, Inbound, answer_for, command_for, letter_of, names_of, queued, unguarded
+from bridge.rules.requests import Request, body_of, segments
 from bridge.rules.retry import judge_publish
 from bridge.rules.topics import topic_problem
 
@@ -160,6 +161,20 @@ BODIES = [  # content type, body, value, source
     ("application/xml", b"", None, "a body that isn't there"),
     (None, b'{"state":"on"}', {"state": "on"}, "no content type: what it looks like"),
     ("text/plain", b"on", "on", "what it looks like"),
+    ("text/plain; charset=iso-8859-1", b"K\xfcche", "Küche", "RFC 9110 8.3.2"),
+    ('Text/Plain; x=y; CharSet="ISO-8859-1"', b"K\xfcche", "Küche", "RFC 9110 5.6.6: quoted, in any case"),
+    ("text/plain;charset=windows-1252", b"5 \x80", "5 €", "RFC 9110 8.3.2"),
+    ("text/plain; charset=windows-1252", b"\x81", b"\x81", "a byte that it doesn't have"),
+    ("text/plain; charset=latin1", b'{"room":"K\xfcche"}', {"room": "Küche"}, "an alias; and what it looks like then"),
+    ("text/plain; charset=us-ascii", b"on", "on", "RFC 2046 4.1.2"),
+    ("text/plain; charset=us-ascii", b"K\xfcche", b"K\xfcche", "not what it says: bytes"),
+    ("text/plain; charset=utf-8", "Küche".encode(), "Küche", "RFC 9110 8.3.2"),
+    ("text/plain; charset=utf-8", b"K\xfcche", b"K\xfcche", "not what it says: bytes"),
+    ("text/plain; charset=iso-8859-1", "Küche".encode(), "KÃ¼che", "it is believed"),
+    ("text/plain; charset=utf-16", "ü".encode("utf-16"), "ü".encode("utf-16"), "another: bytes"),
+    ("text/plain; xcharset=iso-8859-1", b"\xfc", b"\xfc", "another parameter"),
+    ("application/octet-stream; charset=iso-8859-1", b"\xfc", b"\xfc", "RFC 2046 4.1: the charset is of texts"),
+    ("application/json; charset=iso-8859-1", '{"a":"ü"}'.encode(), {"a": "ü"}, "RFC 8259 8.1 and 11: always UTF-8"),
     ("image/jpeg", b"\xff\xd8", b"\xff\xd8", "what it looks like"),
     ("", b"", "", "an empty header"),
 ]
@@ -193,6 +208,13 @@ def test_a_body_that_isnt_what_it_says_is_unreadable(kind: str, body: bytes, wor
     with pytest.raises(HookError, match=words) as caught:
         body_of(request(body, kind=kind))
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "Multipart/Mixed; boundary=x", "multipart/form-data"])
+def test_a_body_of_several_parts_is_not_taken(kind: str) -> None:
+    with pytest.raises(HookError, match=r"a body of several parts .* is not taken: send JSON, XML, a form") as caught:
+        command(hook(text="on"), request(b'--x\r\nContent-Disposition: form-data; name="state"\r\n\r\non\r\n--x--', kind=kind))
+    assert caught.value.status == 415
 
 
 def test_a_header_that_came_without_a_value_is_no_content_type() -> None:
@@ -249,6 +271,22 @@ def test_a_request_that_fits_no_topic_or_payload_is_answered_with_the_reason(key
     with pytest.raises(HookError, match=re.escape(words)) as caught:
         command(hook(**keys), request(body))
     assert caught.value.status == 422
+
+
+BYTES = [  # keys of the hook, what is said of a body that is no text
+    ({"json": {"a": "{{ body }}"}}, "this can't be written as JSON: bytes is not a value that JSON knows: base64_encode makes a text of it"),
+    ({"text": "{{ body }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"text": "{{ body.split(',')[0] }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"text": "{{ 'on' if 'on' in body }}"}, "body is bytes, not a text: base64_encode makes one of it"),
+    ({"topic": "home/{{ body }}"}, "body is bytes, not one level of a topic: expected a text or a number"),
+]
+
+
+@pytest.mark.parametrize(("keys", "words"), BYTES, ids=str)
+def test_a_body_that_is_no_text_is_told_in_words(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        command(hook(**keys), request(b"\xfc,on", kind="text/plain; charset=utf-16"))
+    assert (caught.value.status, caught.value.detail) == (422, f"the request doesn't fit the mapping: {words}")
 
 
 HOOKS = [
@@ -352,13 +390,20 @@ UNFIT = [  # keys, words
     ({"confirm": {"topic": "a", "when": "paylod.x"}}, "confirm.when: 'paylod' is not a name that can be used here; did you mean 'payload'?"),
     ({"confirm": {"topic": "{{ payload }}"}}, "confirm.topic: 'payload' is not a name"),
     ({"available": {"topic": "home/+/status"}}, "no device can be heard at 'home/+/status': it holds '+', and is no filter"),
-    ({"available": {"topic": "home/{room}/status"}}, "no device can be heard at 'home/{room}/status': it holds '{', and is no filter"),
+    ({"available": {"topic": "home/{room}/status"}, "path": "/{room}"}, "the topic 'home/{room}/status': write {{ room }} with two braces"),
+    ({"available": {"topic": "home/{/status"}}, "no device can be heard at 'home/{/status': it holds '{', and is no filter"),
+    ({"confirm": {"topic": "home/{room}/status"}, "path": "/{room}"}, "the topic 'home/{room}/status': write {{ room }} with two braces"),
+    ({"topic": "x/{room}", "path": "/{room}"}, "the topic 'x/{room}': write {{ room }} with two braces; one is for a mapping's `topic` and a hook's `path` only"),
+    ({"topic": "x/{{ body.a }}/{rest...}", "path": "/{rest...}"}, "write {{ rest }} with two braces"),
+    ({"topic": None, "publish": [{"topic": "a"}, {"topic": "x/{room}"}], "path": "/{room}"}, "the topic 'x/{room}': write {{ room }} with two braces"),
     ({"available": {"topic": ""}}, "no device can be heard at '': it is empty"),
     ({"confirm": {"topic": "home/{{ body }}/#/x"}}, "'#' must be the last level"),
     ({"available": {"topic": "{{ room }}"}}, "available.topic: 'room' is not a name"),
     ({"available": {"topic": "a"}, "path": "/hooks/{topic}"}, "path: the capture {topic} has the name of something else, choose another"),
     ({"methods": []}, "at least 1"),
     ({"methods": "HEAD"}, "Input should be"),
+    ({"methods": ["head"]}, "Input should be"),
+    ({"methods": [5]}, "Input should be"),
     ({"qos": 2}, "Input should be 0 or 1"),
     ({"expires": "0s"}, "longer than nothing"),
     ({"verify": None}, "valid dictionary"),
@@ -384,8 +429,10 @@ def test_a_hook_knows_its_sender_by_its_secrets() -> None:
         hook(verify="bearer")
 
 
-def test_a_method_may_be_written_without_a_list() -> None:
+def test_a_method_may_be_written_without_a_list_and_in_any_case() -> None:
     assert rule(methods="PUT").methods == ("PUT",)
+    assert rule(methods="put").methods == ("PUT",)
+    assert rule(methods=["post", "Put", "POST"]).methods == ("POST", "PUT")
     assert rule().methods == ("POST",)
 
 
@@ -413,6 +460,9 @@ GUARDS = [  # keys, what `check` says of it; None: nothing
     ({"topic": "home/delegate/set"}, None),
     ({"topic": "home/front_lock/set", "verify": "standard-webhooks"}, None),
     ({"topic": "home/front_lock/set", "verify": "github"}, None),
+    ({"topic": "home/front_lock/set", "verify": "mailgun"}, "'home/front_lock/set' looks like a lock, a garage door, an alarm or the like, and `verify = \"mailgun\"` proves when it is asked, but not what: Mailgun signs no more of the body than a time and a token; sign"),
+    ({"topic": "home/{{ body.device }}/set", "verify": "mailgun"}, "may become the topic of any device, a lock's too, and `verify = \"mailgun\"` proves when"),
+    ({"topic": "home/mail", "verify": "mailgun"}, None),
 ]
 
 

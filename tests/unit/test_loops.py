@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rules.loops import HOP, MAX_TRAIL, STORM_ECHOES, STORM_PAUSE_S, STORM_S, Place, Storm, gust, loop_in, loops, onward, overlaps, own_hooks, state_topics, trail
+from bridge.rules.loops import HOP, MAX_TRAIL, STORM_ECHOES, STORM_PAUSE_S, STORM_S, Place, Storm, gust, heard, loop_in, loops, onward, overlaps, own_hooks, state_topics, trail
 from bridge.rules.topics import Filter
 
 # The trail
@@ -240,6 +240,26 @@ LOOPS = [  # places, the ways by name, source
 def test_ways_that_lead_back_are_found_and_no_others(places: list[Place], ways: list[str], source: str) -> None:
     found = loops(places)
     assert sorted(" ".join(sorted(place.name for place in way)) for way in found) == ways, source
+
+
+HEARD = [  # places, what is heard of whom, source
+    ([sends("a", "x/#"), hook("h", "x/y")], {"a": ["h"]}, "a hook's topic"),
+    ([sends("a", "x/#"), hook("h", "x/{{ body.room }}")], {"a": ["h"]}, "what it may be"),
+    ([sends("a", "x"), sends("b", "y", reply="x")], {"a": ["b"]}, "a reply's topic"),
+    ([sends("a", "#", "x/y"), hook("h", "x/y"), hook("i", "z")], {"a": ["h", "i"]}, "each once, though two filters take it"),
+    ([sends("a", "zigbee2mqtt/+"), hook("h", "zigbee2mqtt/lamp/set")], {}, "what a device then tells is not the hook's own word"),
+    ([sends("a", "x", hooks=("h",)), hook("h", "x")], {}, "a way that leads back is told already"),
+    ([sends("a", "x/#", reply="x/y")], {}, "a way that leads back is told already"),
+    ([sends("a", "x", hooks=("h",)), sends("b", "x"), hook("h", "x")], {"b": ["h"]}, "but not of another mapping"),
+    ([sends("a", "x/+"), hook("h", "y")], {}, "other topics"),
+    ([], {}, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("places", "found", "source"), HEARD, ids=lambda value: str(value)[:40])
+def test_who_hears_what_is_published_here_is_told_where_no_loop_is(places: list[Place], found: dict[str, list[str]], source: str) -> None:
+    told = {taker.name: sorted(place.name for place in publishing) for taker, publishing in heard(places, loops(places))}
+    assert told == found, source
 
 
 def test_a_way_is_told_in_its_order() -> None:

@@ -7,14 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.rules.outbound import Outbound, Routes
-from tests.rig.mappings import mapping, route
+from tests.rig.mappings import STATUS, mapping, route
 
 # Routes
 
 
 def test_mappings_are_found_once_each_in_the_order_of_the_config() -> None:
     rules = {"b": mapping(topic=["a/+", "a/#", "#"]), "a": mapping(topic="a/b"), "off": mapping(topic="#", enabled=False), "c": mapping(topic="c")}
-    routes = Routes([route(rule, name=name) for name, rule in rules.items()])
+    routes = Routes([route(rule, name=name) for name, rule in rules.items()], own=STATUS)
     assert [found.mapping for found in routes.of("a/b")] == ["b", "a"]
     assert [found.mapping for found in routes.of("c")] == ["b", "c"]
     assert routes.of("$SYS/uptime") == []
@@ -23,13 +23,38 @@ def test_mappings_are_found_once_each_in_the_order_of_the_config() -> None:
     assert routes.named("off") is None
 
 
+@pytest.mark.parametrize(
+    ("filter", "topic", "taken"),
+    [
+        ("#", "home/bridge/queue", False),
+        ("+/#", "home/bridge", False),
+        ("{rest...}", "home/bridge/destination/hall", False),
+        ("home/#", "home/bridge/queue", False),
+        ("home/+", "home/bridge", False),
+        ("+/bridge/queue", "home/bridge/queue", False),
+        ("home/bridge", "home/bridge", True),
+        ("home/bridge/#", "home/bridge", True),
+        ("home/bridge/+", "home/bridge/queue", True),
+        ("home/bridge/{what...}", "home/bridge/destination/hall", True),
+        ("home/bridge/queue", "home/bridge/config", False),
+        ("#", "home/bridges", True),
+        ("home/+", "home/bridge2", True),
+        ("#", "home", True),
+        ("#", "mqtthook/status/queue", True),  # of another bridge
+    ],
+)
+def test_what_the_bridge_says_of_itself_is_taken_only_by_who_names_it(filter: str, topic: str, taken: bool) -> None:
+    rule = mapping(topic=filter)
+    assert bool(Routes([route(rule)], own="home/bridge").of(topic)) is rule.takes(topic, own="home/bridge") is taken
+
+
 # Settings
 
 UNFIT = [  # keys, words
     ({"to": "alarm"}, "expected one of `url`, `to` and `apprise`"),
     ({"url": None}, "expected one of `url`, `to` and `apprise`"),
     ({"url": None, "to": []}, "expected one of `url`, `to` and `apprise`"),
-    ({"url": None, "to": "alarm"}, "`sign` belongs beside a `url`; with `to`, put it into the destination"),
+    ({"url": None, "to": "alarm"}, "sign: it belongs beside a `url`; with `to`, put it into the destination"),
     ({"format": "raw", "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),
     ({"json": {}, "text": "x"}, "expected one of `format`, `json`, `text` and `form`"),
     ({"topic": "z/{payload}"}, "topic: the capture {payload} has the name of something else, choose another"),
@@ -41,6 +66,8 @@ UNFIT = [  # keys, words
     ({"headers": {"X A": "x"}}, "'X A' is not a header's name"),
     ({"headers": {"Ä": "x"}}, "'Ä' is not a header's name"),
     ({"headers": {"": "x"}}, "'' is not a header's name"),
+    ({"headers": {"X-A": "a\nb"}}, "the header value 'a\\nb' holds a control character"),
+    ({"headers": {"X-A": "a\x7f"}}, "the header value 'a\\x7f' holds a control character"),
     ({"headers": {"Webhook-Id": "x"}}, "the header 'Webhook-Id' is written by the bridge itself"),
     ({"headers": {"HOST": "x"}}, "the header 'HOST' is written by the bridge itself"),
     ({"method": "post"}, "'post' is not a method: expected one in capitals, such as POST or PUT"),

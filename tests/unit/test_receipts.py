@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.outbox.receipts import MAX_UNACKED, Receipt, Receipts
+from bridge.outbox.receipts import MAX_BYTES, MAX_UNACKED, Receipt, Receipts
 
 
 def session(stored: tuple[str, ...] = ()) -> tuple[Receipts, list[int]]:
@@ -107,6 +107,60 @@ def test_past_the_bound_everything_stays_with_the_broker_until_the_next_connecti
     receipts.disconnected()
     receipts.connected(session_present=True)
     assert receipts.take(MAX_UNACKED + 1, "a/b", b"x", dup=False) is not None
+
+
+LARGE = bytes(MAX_BYTES // 3 + 1)  # two fit
+
+
+def test_more_bytes_than_memory_may_hold_stay_with_the_broker_until_there_is_room() -> None:
+    receipts, acknowledged = session()
+    first, second = taken(receipts, 1, payload=LARGE)[0], taken(receipts, 2, payload=LARGE)[0]
+    assert receipts.take(3, "a/b", LARGE, dup=False) is None
+    assert receipts.take(4, "a/b", b"x", dup=False) is None, "the one before it would come after it"
+    assert receipts.shedding
+    first.settle()
+    second.settle()
+    assert acknowledged == [1, 2]
+    receipts.disconnected()
+    receipts.connected(session_present=True)
+    taken(receipts, 3, dup=True, payload=LARGE)
+    taken(receipts, 4, dup=True)
+
+
+def test_a_message_larger_than_all_the_memory_is_taken_alone() -> None:
+    receipts, _ = session()
+    huge, _ = taken(receipts, 1, payload=bytes(MAX_BYTES + 1))
+    assert receipts.take(2, "a/b", b"x", dup=False) is None
+    huge.settle()
+    assert receipts.shedding, "until the next connection"
+
+
+def test_what_an_earlier_connection_left_in_memory_counts_and_is_recognised() -> None:
+    """With a full outbox it stays in memory over connections: else each of them would add as much again."""
+    receipts, acknowledged = session()
+    held = [taken(receipts, packet_id, payload=LARGE)[0] for packet_id in (1, 2)]
+    for _ in range(3):
+        receipts.disconnected()
+        receipts.connected(session_present=True)
+        assert [receipts.take(packet_id, "a/b", LARGE, dup=True) for packet_id in (1, 2, 3)] == [None, None, None]
+        assert (len(receipts), receipts.shedding) == (2, True), "the third stays there"
+    for receipt in held:
+        receipt.settle()
+    assert acknowledged == [1, 2]
+
+
+def test_of_a_lost_session_something_is_taken_whatever_memory_still_holds() -> None:
+    receipts, _ = session()
+    held = [taken(receipts, packet_id, payload=LARGE)[0] for packet_id in (1, 2)]
+    receipts.disconnected()
+    receipts.connected(session_present=False)
+    taken(receipts, 1, payload=LARGE)
+    assert receipts.take(2, "a/b", b"x", dup=False) is None
+    for receipt in held:
+        receipt.settle()
+    receipts.disconnected()
+    receipts.connected(session_present=True)
+    taken(receipts, 2)
 
 
 def test_as_many_as_can_be_open_are_recognised_when_their_acknowledgements_are_lost() -> None:

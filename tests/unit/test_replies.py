@@ -192,6 +192,7 @@ def test_replies_are_counted_under_a_name_that_no_mapping_can_have() -> None:
         ({"topic": "a/+/set"}, "topic: nothing can be published to 'a/+/set': it holds the wildcard '+'"),
         ({"topic": "$SYS/x"}, "it starts with '$'"),
         ({"topic": ""}, "it is empty"),
+        ({"topic": "home/{room}/set"}, "the topic 'home/{room}/set': write {{ room }} with two braces"),
         ({"qos": 2}, "Input should be 0 or 1"),
         ({"expires": "0s"}, "longer than nothing"),
         ({"path": "x"}, "Extra inputs"),

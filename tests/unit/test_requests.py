@@ -18,7 +18,8 @@ from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Store
 from bridge.rules.answers import Response
-from bridge.rules.inbound import Hook, Hooks, Inbound, Request
+from bridge.rules.inbound import Hook, Hooks, Inbound
+from bridge.rules.requests import Request
 
 CLOCK = Clock(monotonic=lambda: asyncio.get_event_loop().time(), wall=lambda: 1_764_000_000.0, date=lambda: 1_764_000_000.0, chance=lambda: 0.0)
 LAMP = Inbound.model_validate({"verify": "none", "topic": "lamp/set"})

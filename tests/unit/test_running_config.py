@@ -3,9 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bridge.app.config import RunningConfig, Source
 from bridge.config.load import Loaded
 from bridge.config.settings import Settings
+from bridge.errors import ConfigError
 
 
 def config(**keys: object) -> Settings:
@@ -20,7 +23,7 @@ def test_a_signal_while_the_parts_start_anew_is_obeyed_once_they_run() -> None:
         async def adopt(_: Settings) -> None:
             adopted.set()
 
-        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), wall=lambda: 0.0)
+        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), bind=lambda _: None, wall=lambda: 0.0)
         running.start_anew()
         running.adopt = adopt
         running.runs()
@@ -40,3 +43,26 @@ def test_a_signal_while_the_parts_start_anew_is_obeyed_once_they_run() -> None:
         assert running.settings.auto_reload
 
     asyncio.run(life())
+
+
+def test_whoever_shows_it_is_told_when_a_config_is_refused_and_when_one_is_applied() -> None:
+    told: list[tuple[str, ...]] = []
+
+    def read() -> Loaded:
+        if not told:
+            raise ConfigError(["config.toml:1: x is wrong"])
+        return Loaded(path=Path("config.toml"), settings=config(), warnings=())
+
+    async def life() -> None:
+        async def adopt(_: Settings) -> None:
+            return None
+
+        running = RunningConfig(config(), Source(Path("config.toml"), read), bind=lambda _: None, wall=lambda: 0.0)
+        running.adopt, running.on_change = adopt, lambda: told.append(running.figures.problems)
+        running.runs()
+        with pytest.raises(ConfigError):
+            await running.reload()
+        await running.reload()
+
+    asyncio.run(life())
+    assert told == [("config.toml:1: x is wrong",), ()]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model import Event
-from bridge.rules.showing import curl, explain_topic
+from bridge.rules.showing import curl, explain_topic, nearness
 from tests.rig.mappings import mapping
 
 
@@ -21,11 +21,27 @@ from tests.rig.mappings import mapping
         ("#", "$SYS/uptime", "#: a wildcard at the start takes no topic that starts with '$'"),
         ("+", "$SYS", "+: a wildcard at the start takes no topic that starts with '$'"),
         ("+/#", "$SYS/a/b", "+/#: a wildcard at the start takes no topic that starts with '$'"),
+        ("mqtthook/#", "mqtthook/status/queue", "mqtthook/#: what this bridge says of itself is taken only where the filter begins with that topic, written out"),
         (["a", "b"], "ü", 'a: level 1 is "ü", not "a"; b: level 1 is "ü", not "b"'),
     ],
 )
 def test_why_a_mapping_doesnt_take_a_topic_is_said_level_by_level(filter: Any, topic: str, said: str) -> None:
     assert explain_topic(mapping(topic=filter), topic) == said
+
+
+@pytest.mark.parametrize(
+    ("nearer", "farther"),
+    [
+        ("zigbee2mqtt/hall/motoin", "zigbee2mqtt/hall/battery"),
+        ("zigbee2mqtt/hall/contact", "zigbee2mqtt/attic/contact"),
+        ("zigbee/{room}/motion", "zigbee2mqtt/attic/contact"),
+        ("zigbee2mqtt/hall", "shellies/hall"),
+        ("Zigbee2MQTT/#", "tele/#"),
+        (["tele/a", "zigbee2mqtt/hall/motoin"], "zigbee2mqtt/hall/battery"),
+    ],
+)
+def test_a_filter_is_the_nearer_the_more_of_its_levels_agree(nearer: Any, farther: Any) -> None:
+    assert nearness(mapping(topic=nearer), "zigbee2mqtt/hall/motion") > nearness(mapping(topic=farther), "zigbee2mqtt/hall/motion")
 
 
 # By hand

@@ -20,7 +20,7 @@ from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message,
 from bridge.outbox.history import Attempt
 from bridge.outbox.rows import opened, sealed
 from bridge.outbox.selection import Past, Selection
-from bridge.outbox.store import SCHEMA_VERSION, Changes, Store, Sum
+from bridge.outbox.store import SCHEMA_VERSION, Changes, Store, Sum, locked
 from bridge.rules.bodies import LINES, LIST, batched
 
 SIZE = 64 << 20
@@ -38,6 +38,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store.open(tmp_path / "outbox.db", max_size=SIZE)
     yield opened
     opened.close()
+
+
+def numbered(found: tuple[list[Letter], bool]) -> tuple[list[int], bool]:
+    letters, exhausted = found
+    return [one.seq for one in letters], exhausted
 
 
 def put(store: Store, *letters: Letter) -> None:
@@ -97,6 +102,31 @@ def test_a_file_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigError, match="newer mqtthook"):
         Store.open(path, max_size=SIZE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for somebody else")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_lock_that_root_makes_is_its_outbox_s_owner_s(tmp_path: Path, *, is_there: bool) -> None:
+    """As `sudo mqtthook queue list` does while the service is stopped, which could not start any more else."""
+    path, (user, group) = tmp_path / "outbox.db", (4_711, 4_712)
+    os.chown(tmp_path, user, group)
+    if is_there:
+        path.touch()
+        os.chown(path, user, group)
+    os.close(locked(path))
+    found = (tmp_path / "outbox.db.lock").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user, group, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as above")
+def test_a_lock_that_was_there_stays_whose_it_is(tmp_path: Path) -> None:
+    """Else whoever owns the directory could have root give him any file, by a link."""
+    path, other = tmp_path / "outbox.db", tmp_path / "other"
+    other.touch()
+    os.chown(tmp_path, 4_711, 4_712)
+    (tmp_path / "outbox.db.lock").symlink_to(other)
+    os.close(locked(path))
+    assert other.stat().st_uid == 0
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to be read as one" * 100])
@@ -177,10 +207,12 @@ def test_letters_are_deleted_though_somebody_else_fills_the_disk(small_disk: Pat
 
 def test_waiting_letters_come_in_order_and_by_key(store: Store) -> None:
     put(store, letter(3, key="a"), letter(1, key="b"), letter(2, key="a"), letter(4, state=State.DEAD), letter(5, destination="other"))
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10)] == [1, 2, 3]
-    assert [one.seq for one in store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1)] == [2]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10)] == [2, 3]
-    assert [one.seq for one in store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 2, 10)] == [3]
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1_000)) == ([1, 2, 3], True)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 1, 1, 1_000)) == ([2], False)
+    assert numbered(store.waiting(Lane.WEBHOOK, "crm", Priority.NORMAL, 0, 10, 1)) == ([1], False), "its body alone is as much"
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10, 1_000)) == ([2, 3], True)
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 2, 10, 1_000)) == ([3], True)
+    assert numbered(store.waiting_of_key(Lane.WEBHOOK, "crm", Priority.NORMAL, "a", 0, 10, 1)) == ([2], False)
     assert store.waiting_counts() == {(Lane.WEBHOOK, "crm", "hall"): Sum(3, 3), (Lane.WEBHOOK, "other", "hall"): Sum(1, 1)}
     assert store.dead_counts() == {"hall": 1}
 

@@ -1,6 +1,7 @@
 """Storms: what comes back of our own publishes too fast stops its mapping, and nothing else does."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -91,12 +92,27 @@ def test_a_storm_is_told_once_and_its_end_once(weather: Weather, caplog: pytest.
         caplog.clear()
         weather.now += STORM_PAUSE_S
         weather.echoes(1)
-        assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.INFO, "storm over mapping=lamps")]
+        assert [record.getMessage() for record in caplog.records] == ["storm over mapping=lamps dropped=50; it goes on"]
         caplog.clear()
         weather.now += STORM_S
         weather.echoes(2)
         assert not caplog.records
         weather.now += STORM_S
+
+
+@pytest.mark.parametrize("looks", [lambda storms: storms.now_stopped(), lambda storms: storms.stopped("lamps", "zigbee2mqtt/door"), lambda storms: storms.stopped("other", LAMP)])
+def test_its_end_is_told_although_no_echo_comes_any_more(weather: Weather, caplog: pytest.LogCaptureFixture, looks: Callable[[Storms], object]) -> None:
+    """A loop that was cut is silent: of what it feeds nothing comes that could tell that the mapping goes on."""
+    caplog.set_level(logging.INFO)
+    weather.echoes(STORM_ECHOES + 7)
+    caplog.clear()
+    weather.now += STORM_PAUSE_S - 1
+    looks(weather.storms)
+    assert not caplog.records
+    weather.now += 1
+    for _ in range(2):
+        looks(weather.storms)
+        assert [record.getMessage() for record in caplog.records] == ["storm over mapping=lamps dropped=7; it goes on"]
 
 
 def test_only_so_many_topics_are_known_those_published_to_last(weather: Weather) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from bridge.errors import RenderError
+from bridge.rules.expressions import Text
 from bridge.rules.structures import Form, Structure, json_bytes
 
 JSONS: st.SearchStrategy[Any] = st.recursive(
@@ -19,6 +20,7 @@ JSONS: st.SearchStrategy[Any] = st.recursive(
     max_leaves=8,
 )
 EVIL = st.text(alphabet='"\\{}%[],:\n\r\0\u2028\x7f\U0001f600 ') | st.text()
+EAST = timezone(timedelta(hours=2))
 
 
 # JSON
@@ -66,10 +68,34 @@ def test_a_value_that_was_written_reads_the_same(value: Any) -> None:
     assert json.loads(json_bytes(value)) == value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), [float("-inf")], b"x", {"a": {1, 2}}, "\ud800", datetime(2025, 1, 1, tzinfo=None)], ids=repr)  # noqa: DTZ001 - any will do
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [float("-inf")], b"x", {"a": {1, 2}}, "\ud800", timedelta(hours=1), datetime.min.replace(tzinfo=EAST)], ids=repr)
 def test_what_is_no_json_cant_be_written(value: Any) -> None:
     with pytest.raises(RenderError, match="this can't be written as JSON"):
         json_bytes(value)
+
+
+INSTANTS: list[tuple[Any, str, str]] = [
+    (datetime(2026, 11, 26, 18, 30, 5, 123456, tzinfo=EAST), "2026-11-26T16:30:05.123Z", "RFC 3339, as `received_at`"),
+    (datetime(2026, 11, 26, 16, 30, tzinfo=UTC), "2026-11-26T16:30:00.000Z", "RFC 3339"),
+    (datetime(1, 1, 2, tzinfo=UTC), "0001-01-02T00:00:00.000Z", "RFC 3339: four digits"),
+    (date(2026, 11, 26), "2026-11-26", "RFC 3339, full-date"),
+    (time(18, 30), "18:30:00", "RFC 3339, partial-time"),
+]
+
+
+@pytest.mark.parametrize(("instant", "text", "source"), INSTANTS, ids=str)
+def test_an_instant_is_written_as_text(instant: Any, text: str, source: str) -> None:
+    names = {"now": lambda: instant}
+    assert json.loads(Structure.parse({"t": "{{ now() }}", "all": "{{ [{'at': now()}] }}"}).render(names)) == {"t": text, "all": [{"at": text}]}, source
+    assert Form.parse({"t": "{{ now() }}", "all": "{{ [now(), [now()]] }}"}).render(names) == [("t", text), ("all", text), ("all", f'["{text}"]')]
+    assert Text.parse("{{ now()|to_json }} {{ {'at': now()}|tojson }}").render(names) == f'"{text}" {{"at": "{text}"}}'
+
+
+@pytest.mark.parametrize(("value", "words"), [(b"x", "bytes is not a value that JSON knows: base64_encode makes a text of it"), (timedelta(1), "a timedelta is not a value that JSON knows"), (datetime.min.replace(tzinfo=EAST), "a datetime is not an instant that can be written")], ids=str)
+def test_what_is_no_json_is_told_in_words(value: Any, words: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        Structure.parse({"a": ["{{ value }}"]}).render({"value": value})
+    assert str(caught.value) == f"this can't be written as JSON: {words}"
 
 
 def test_json_nests_as_deep_as_it_must_and_no_deeper_than_it_can() -> None:

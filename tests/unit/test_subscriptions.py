@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rules.subscriptions import MAX_IDENTIFIER, Copies, Subscription, identifier, subscriptions
+from bridge.rules.subscriptions import MAX_IDENTIFIER, Copies, Replay, Subscription, identifier, subscriptions, uncovered
 from bridge.rules.topics import Filter
 from tests.unit.test_topics import TOPICS, covers, filters
 
@@ -66,6 +66,26 @@ def test_an_identifier_is_the_same_in_every_run() -> None:
     """The broker's queue holds messages that bear it over our restarts."""
     assert identifier("zigbee2mqtt/#") == 14_477_481
     assert identifier("zigbee2mqtt/#") != identifier("zigbee2mqtt/+")
+
+
+def test_what_a_mapping_asks_for_is_told_from_what_others_ask_for_and_from_every_subscription() -> None:
+    names = [Replay("hall", "a/+").identifier, Replay("hall", "a/b").identifier, Replay("yard", "a/+").identifier, identifier("a/+"), identifier("hall a/+"), identifier("halla/+")]
+    assert len(set(names)) == len(names)
+    assert all(1 <= name <= MAX_IDENTIFIER for name in names)
+
+
+@pytest.mark.parametrize(
+    ("plains", "by", "left"),
+    [
+        (["a/b", "a/b", "c"], [], ["a/b", "c"]),
+        (["a/b", "c"], ["a/+"], ["c"]),
+        (["a/b"], ["a/b"], []),
+        (["a/+"], ["a/b"], ["a/+"]),
+        (["a/+", "#", "$SYS/x"], ["#"], ["$SYS/x"]),
+    ],
+)
+def test_what_is_covered_is_left_out(plains: list[str], by: list[str], left: list[str]) -> None:
+    assert uncovered(plains, by) == left
 
 
 def test_a_message_through_two_crossing_subscriptions_is_one_message() -> None:

@@ -20,6 +20,9 @@ CONNECTIONS_OF_ONE = 32  # of one address: a browser opens 6; a proxy that the c
 LINE_BYTES = 8_190  # of a request's line, aiohttp's own default
 FIELD_BYTES = 8_192  # of a header: another number, by which an error tells which of the two it was
 
+SPOKEN = "HTTP/1.1 is spoken here"  # and 1.0
+_NO_VERSION = "Bad status line:\n  Invalid HTTP version"  # how aiohttp's parser says so; the request's own line comes after it
+
 
 class Guest(web.RequestHandler):
     """aiohttp's own protocol for one connection, which knows who is at its other end, and whether it could be given up.
@@ -40,6 +43,7 @@ class Guest(web.RequestHandler):
             max_field_size=FIELD_BYTES,
         )
         self.peer, self.counted_as, self._gone = peer, counted_as, gone
+        self.is_last = False  # its next answer is the last one
         self.busy = False  # a whole request is being answered
         self.since = self._loop.time()  # it came, began a request, or was answered
         self.coming = self._loop.create_future()  # done while no request is under way to us
@@ -77,7 +81,8 @@ class Guest(web.RequestHandler):
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> web.StreamResponse:  # noqa: ARG002 - its own signature
         """Return a problem document."""
-        answer = written(problem(_status(status, exc)))
+        found = _status(status, exc)
+        answer = written(problem(found, SPOKEN if found == 505 else None))
         answer.force_close()
         return answer
 
@@ -151,9 +156,11 @@ def written(response: Response) -> web.Response:
 
 
 def _status(status: int, exc: BaseException | None) -> int:
-    """Return the status that says best what was wrong with a request that couldn't be read (RFC 9110 section 15.5, RFC 6585 section 5)."""
+    """Return the status that says best what was wrong with a request that couldn't be read (RFC 9110 sections 15.5 and 15.6.6, RFC 6585 section 5)."""
     if isinstance(exc, LineTooLong):
         return 431 if FIELD_BYTES in exc.args else 414
     if isinstance(exc, HttpProcessingError) and exc.message.startswith("Too many headers"):
         return 431
+    if isinstance(exc, HttpProcessingError) and exc.message.startswith(_NO_VERSION):
+        return 505
     return status

@@ -15,13 +15,13 @@ from time import time
 from types import TracebackType
 from typing import Self
 
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
-from bridge.edges.inlet.guests import Guest, Guests, written
+from bridge.edges.inlet.guests import SPOKEN, Guest, Guests, written
 from bridge.errors import HookError
 from bridge.rules.answers import Response, problem
 from bridge.rules.callers import UNKNOWN, Proxies, client_of, household, plain
-from bridge.rules.inbound import Request
+from bridge.rules.requests import Request
 
 logger = logging.getLogger(__name__)
 
@@ -47,29 +47,58 @@ class Inlet:
         listening: Sequence[socket.socket],
         answer: Answering,
         *,
-        max_body: int,
+        max_body: int | None,
         admit: Admitting | None = None,
         trusted: Proxies | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        """Prepare it; *admit* is asked before a body is read, *tls* for each connection, and *trusted* tell other addresses than their own."""
+        """Prepare it; *admit* is asked before a body is read, *tls* for each connection, and *trusted* tell other addresses than their own.
+
+        With *max_body* None bodies are not read at all.
+        """
         self._listening, self._answer, self._max_body, self._admit, self._tls = listening, answer, max_body, admit, tls
         self._trusted = trusted or Proxies()
         self._guests, self._refused, self._pauses, self._closing, self._hinted = Guests(), 0, 0, False, False
 
     async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Take connections."""
         self._loop, self._server = asyncio.get_running_loop(), web.Server(self._handle)
         for listening in self._listening:
             self._loop.add_reader(listening, self._accept, listening)
-        return self
+
+    def adopt(self, *, max_body: int | None, trusted: Proxies, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        """Go on with other bounds, in one step; a connection of before that agreed on other *tls* ends with its next answer."""
+        if (tls is None) is not (self._tls is None):
+            for guest in self._guests.all:
+                guest.is_last = True
+        self._max_body, self._trusted, self._tls = max_body, trusted, tls
+
+    def retire(self) -> None:
+        """Take no more connections; those that there are get the answers that are due, and end by themselves. Again is nothing."""
+        if self._closing:
+            return
+        self._closing = True
+        for listening in self._listening:
+            self.let_in(listening)
+            self._loop.remove_reader(listening)
+            listening.close()
+
+    def let_in(self, listening: socket.socket) -> None:
+        """Let in all who have knocked already, at a socket that will not be listened on any more."""
+        while self._accept(listening):
+            pass
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Take no more connections, answer what came or is sure to come, and close."""
-        self._closing = True
-        for listening in self._listening:
-            self._accept(listening)  # who knocked already is let in
-            self._loop.remove_reader(listening)
-            listening.close()
+        await self.close()
+
+    async def close(self) -> None:
+        """Take no more connections, answer what came or is sure to come, and close."""
+        self.retire()
         now = self._loop.time()
         if coming := [guest.coming for guest in self._guests.all if not guest.coming.done() and guest.since > now - FRESH_S]:
             await asyncio.wait(coming, timeout=min(SHUTDOWN_S, FRESH_S))
@@ -90,17 +119,19 @@ class Inlet:
 
     # --- connections ---
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> bool:
+        """Let in who knocks; return True where there may be more of them, False where not, or not now."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as exc:
                 self._pause(listening, exc)
-                return
+                return False
             accepted.setblocking(False)  # noqa: FBT003 - the library's own signature
             self._let_in(accepted, plain(address[0]) if isinstance(address, tuple) else UNKNOWN)
+        return True
 
     def _pause(self, listening: socket.socket, exc: OSError) -> None:
         """Take no connections for a while: with no descriptor or memory left, the next try would fail as well, and at once."""
@@ -113,7 +144,7 @@ class Inlet:
         self._loop.call_later(PAUSE_S, self._go_on, listening)
 
     def _go_on(self, listening: socket.socket) -> None:
-        if not self._closing:
+        if not self._closing and listening.fileno() >= 0:  # a socket that was only emptied is closed by now
             self._loop.add_reader(listening, self._accept, listening)
 
     def _let_in(self, accepted: socket.socket, peer: str) -> None:
@@ -164,11 +195,13 @@ class Inlet:
         finally:
             guest.end()
         answer = written(response)
-        if self._closing or not request._payload.is_eof():  # nobody reads what is left of the body
+        if self._closing or guest.is_last or not request._payload.is_eof() or _misread(request) is not None:  # nobody reads what is left of the body
             answer.force_close()
         return answer
 
     async def _whole(self, request: web.BaseRequest, peer: str) -> Request:
+        if (misread := _misread(request)) is not None:
+            raise misread
         headers: dict[str, tuple[str, ...]] = {}
         for name, value in request.headers.items():
             headers[name.lower()] = (*headers.get(name.lower(), ()), value)
@@ -177,25 +210,25 @@ class Inlet:
         if self._admit is not None:
             self._hint(peer, headers)
             self._admit(head)
-        if request.version < HttpVersion10:
-            raise HookError(505, "HTTP/1.1 is spoken here")
         if _is_compressed(request):
             raise HookError(415, "a compressed body is not taken")
+        if self._max_body is None:
+            return head
         if request.content_length is not None and request.content_length > self._max_body:
             raise HookError(413, f"the body is larger than {self._max_body} bytes")
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # RFC 9110 section 10.1.1; the caller waits for it
             request.writer.output_size = 0
-        return replace(head, body=await self._body(request))
+        return replace(head, body=await self._body(request, self._max_body))
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, request: web.BaseRequest, max_body: int) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_S):
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    if len(body) > self._max_body:
-                        raise HookError(413, f"the body is larger than {self._max_body} bytes")
+                    if len(body) > max_body:
+                        raise HookError(413, f"the body is larger than {max_body} bytes")
         except TimeoutError as exc:
             raise HookError(408, f"the body did not come within {BODY_S:g} s") from exc
         return bytes(body)
@@ -219,6 +252,15 @@ async def _streamed(request: web.BaseRequest, response: Response, stream: AsyncG
         await stream.aclose()
     await answer.write_eof()
     return answer
+
+
+def _misread(request: web.BaseRequest) -> HookError | None:
+    """Return what is said of a request of whose end two readers may think differently, None of any other. Its connection has to be closed."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        return HookError(505, SPOKEN)
+    if request.version == HttpVersion10 and "Transfer-Encoding" in request.headers:
+        return HookError(400, "HTTP/1.0 knows no Transfer-Encoding")  # RFC 9112 section 6.1
+    return None
 
 
 def _is_compressed(request: web.BaseRequest) -> bool:

@@ -19,7 +19,7 @@ from bridge.edges.mqtt.tap import TURN_S, Tap, opened
 from bridge.errors import BridgeError
 from bridge.rules.certificates import ends_at
 from bridge.rules.diagnosis import Examination, Heard
-from bridge.rules.subscriptions import Subscription
+from bridge.rules.subscriptions import Subscription, identifier
 
 PATIENCE_S = 4.0  # until a broker that is there has answered, whichever MQTT it speaks
 QUIET_S = 0.3  # without a message: then it has handed over what it keeps
@@ -71,7 +71,7 @@ class _Look(Tap):
             sock = client.socket()
             self.certificate_ends_at = ends_at(sock.getpeercert(binary_form=True) or b"") if isinstance(sock, ssl.SSLSocket) else None
         for plain in self._filters:
-            self._asked[wire.subscribe(client, self._protocol, plain, plain, Subscription(qos=1, retained=True))] = plain
+            self._asked[wire.subscribe(client, self._protocol, plain, Subscription(qos=1, retained=True), identifier(plain))] = plain
         self._granted = not self._filters
 
     def _on_subscribe(self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:

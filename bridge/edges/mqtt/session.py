@@ -21,16 +21,18 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.edges.mqtt import wire
 from bridge.edges.mqtt.settings import MqttSettings
+from bridge.edges.mqtt.subscribing import Subscriptions
 from bridge.edges.mqtt.wire import MAX_PACKET, MOSQUITTO_WINDOW, MQTT_3, MQTT_5, RECEIVE_MAXIMUM
 from bridge.model import Command, Message, Reply
 from bridge.outbox.receipts import Receipt, Receipts, no_receipt
-from bridge.rules.subscriptions import Copies, Subscription
+from bridge.rules.subscriptions import Copies, Replay, Subscription
 
 logger = logging.getLogger(__name__)
 
 CONNACK_S = 10.0
 PROBE_S = 3.0  # the same, while it isn't known whether the broker speaks MQTT 5: some say nothing at all to it
 PUBACK_S = 5.0  # a broker on the same network answers in milliseconds
+THERE_S = 3.0  # the same, where nothing depends on it but whether it is there
 GOODBYE_S = 1.0
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0  # between attempts to connect: soon at first, then about 20 in ten minutes
 REFUSED_WAIT_S = 300.0  # after a wrong password there is no hurry
@@ -39,25 +41,37 @@ READS = 8  # packets taken per turn of the loop: fewer turns for a burst, and th
 
 _REFUSED = frozenset({4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})  # who we are is wrong: client id, password, rights, ban
 _UNSPECIFIED = 0x80
+_NOBODYS = "nobody"  # below our status topic: what nothing is subscribed to
 _TAKEN_OVER = 0x8E  # DISCONNECT "Session taken over", MQTT 5.0 section 3.14.2.1
 _PACKET_TOO_LARGE = 0x95  # MQTT 5.0 section 2.4
 
 
-Take = Callable[[Message, Receipt, str | None], None]
+Take = Callable[[Message, Receipt, str | None, str | None], None]
 
 
 class Broker:
     """The session with the broker."""
 
-    def __init__(self, settings: MqttSettings, wanted: Mapping[str, Subscription], *, take: Take, stored: Collection[str], former: Collection[str]) -> None:
-        """Prepare the session that wants these filters.
+    def __init__(
+        self,
+        settings: MqttSettings,
+        wanted: Mapping[str, Subscription],
+        replays: Collection[Replay],
+        *,
+        take: Take,
+        stored: Collection[str],
+        former: Collection[str],
+        replayed: Collection[Replay] | None,
+    ) -> None:
+        """Prepare the session that wants these filters, and once what the broker keeps for *replays*.
 
-        *take* is given each new message, a receipt to settle when it is safe, and a mark that recognises
-        its re-delivery (None for QoS 0). *stored* are the marks of messages that are safe from an earlier
-        run, *former* the filters that the session may still have from then.
+        *take* is given each new message, a receipt to settle when it is safe, a mark that recognises
+        its re-delivery (None for QoS 0), and the mapping for which alone it is replayed (None: for all that take it).
+        *stored* are the marks of messages that are safe from an earlier run, *former* the filters that the session may
+        still have from then, *replayed* what was replayed by then (None where nobody knows).
         """
-        self._settings, self._wanted, self._take = settings, wanted, take
-        self._former = set(former)
+        self._settings, self._take = settings, take
+        self.subscriptions = Subscriptions(wanted, replays, share=settings.share, former=former, replayed=replayed)
         self._tls = settings.tls_context()
         self._protocol: int = MQTT_3 if settings.protocol == "3.1.1" else MQTT_5
         self._client: paho.Client | None = None
@@ -65,7 +79,7 @@ class Broker:
         self._receipts = Receipts(stored, self._acknowledge)
         self._copies = Copies()
         self._publishing: dict[int, asyncio.Future[Reply]] = {}
-        self._subscribing: dict[int, str] = {}
+        self._asking: dict[int, asyncio.Future[bool]] = {}
         self._packets = 0
         self._max_packet = MAX_PACKET
         self._drops: deque[float] = deque(maxlen=TAKEOVERS)
@@ -76,9 +90,7 @@ class Broker:
         self.state = "not connected yet"
         self.connections = 0
         self.sessions_lost = 0
-        self.subscribed = asyncio.Event()  # while the broker has confirmed all that was asked for
         self.on_change: Callable[[], None] = lambda: None
-        self.on_subscribed: Callable[[list[str]], None] = lambda _: None
 
     @property
     def unacknowledged(self) -> int:
@@ -141,17 +153,29 @@ class Broker:
             self._publishing.pop(info.mid, None)
         return Reply(status=reply.status, error=reply.error, detail=reply.detail, took_s=monotonic() - began)
 
-    def adopt(self, wanted: Mapping[str, Subscription]) -> bool:
+    async def is_there(self) -> bool:
+        """Return True once the broker has answered a question, and with it all that it had sent before; False if it is away, or takes more than THERE_S."""
+        client = self._client
+        if client is None or not self.connected:
+            return False
+        # Every version of MQTT answers the end of a subscription that there never was, and nothing changes by it; paho's pings can't be asked for.
+        _, asked = client.unsubscribe(f"{self._settings.status_topic}/{_NOBODYS}")
+        if asked is None:
+            return False
+        answered = self._asking[asked] = asyncio.get_running_loop().create_future()
+        await asyncio.wait((answered,), timeout=THERE_S)
+        del self._asking[asked]
+        return answered.done() and answered.result()
+
+    def adopt(self, wanted: Mapping[str, Subscription], replays: Collection[Replay]) -> bool:
         """Be subscribed to *wanted* from now on, on the same connection: to what is new first, so that nothing falls in between.
 
         Return True if the broker has something new to confirm, False if not.
         """
-        before, self._wanted = self._wanted, dict(wanted)
-        self._former |= set(before)
-        if self._client is None or not self.connected or before == self._wanted:
+        new = self.subscriptions.adopt(wanted, replays)
+        if new is None or self._client is None or not self.connected:
             return False
-        self._subscribe(self._client, {plain: wish for plain, wish in self._wanted.items() if before.get(plain) != wish})
-        return bool(self._subscribing)
+        return self.subscriptions.renew(self._client, self._protocol, new)
 
     def hold(self) -> None:
         """Take no more messages in: the broker keeps them for the next run."""
@@ -204,6 +228,7 @@ class Broker:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         wire.watch(client, sock, loop)
         loop.add_reader(sock, self._readable, client)
 
@@ -228,10 +253,13 @@ class Broker:
         self._client = None
         self._receipts.disconnected()
         self._receipts.shedding = self._holding
-        self._subscribing.clear()
+        self.subscriptions.disconnected()
         for answered in self._publishing.values():
             if not answered.done():
                 answered.set_result(Reply(error="doubt", detail="the connection broke before the broker confirmed it; it is not repeated"))
+        for asked in self._asking.values():
+            if not asked.done():
+                asked.set_result(False)
         self._set_connected(on=False)
 
     def _readable(self, client: paho.Client) -> None:
@@ -280,7 +308,7 @@ class Broker:
             self.sessions_lost += 1
             logger.warning("broker lost our session: what it held for us while we were away is gone")
         self._receipts.connected(session_present=flags.session_present)
-        self._subscribe(client, self._wanted)
+        self.subscriptions.all(client, self._protocol, session_present=flags.session_present)
         client.publish(self._settings.status_topic, b"online", qos=1, retain=True)
         self.state = "connected"
         version = "5" if self._protocol == MQTT_5 else "3.1.1"
@@ -317,11 +345,13 @@ class Broker:
             receipt, mark = taken
         properties = received.properties
         try:
-            if not self._copies.is_copy(topic, payload, getattr(properties, "SubscriptionIdentifier", ())):
+            identifiers = getattr(properties, "SubscriptionIdentifier", ())
+            mapping = self.subscriptions.asker(identifiers) if received.retain else None
+            if mapping is not None or not self._copies.is_copy(topic, payload, identifiers):
                 user_properties = dict(getattr(properties, "UserProperty", ()))
                 correlation = getattr(properties, "CorrelationData", None)
                 message = Message(topic=topic, payload=payload, qos=received.qos, retained=received.retain, properties=user_properties, correlation=correlation, received_at=time())
-                self._take(message, receipt, mark)
+                self._take(message, receipt, mark, mapping)
         except Exception:  # one message must not end the connection for all the others
             logger.exception("a message could not be taken in topic=%r", topic)
         receipt.settle()
@@ -334,33 +364,15 @@ class Broker:
 
     def _on_subscribe(self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         self._packets += 1
-        plain = self._subscribing.pop(mid, None)
-        for reason in reasons:
-            if reason.is_failure:
-                logger.error("broker refuses the subscription filter=%r reason=%r: its access list has to allow it", plain, str(reason))
-        if not self._subscribing:
-            self._confirmed()
+        self.subscriptions.answered(mid, reasons)
+
+    def _on_unsubscribe(self, _client: paho.Client, _userdata: Any, mid: int, _reasons: Any, _properties: Any) -> None:
+        self._packets += 1
+        asked = self._asking.get(mid)
+        if asked is not None and not asked.done():
+            asked.set_result(True)
 
     # --- what we send ---
-
-    def _subscribe(self, client: paho.Client, new: Mapping[str, Subscription]) -> None:
-        self.subscribed.clear()
-        for plain, wish in new.items():
-            mid = wire.subscribe(client, self._protocol, plain, self._shared(plain), wish)
-            if mid is not None:
-                self._subscribing[mid] = plain
-        if gone := sorted(self._former - set(self._wanted)):
-            client.unsubscribe([self._shared(plain) for plain in gone])
-        self._former = set(self._wanted)
-        if not self._subscribing:
-            self._confirmed()
-
-    def _confirmed(self) -> None:
-        self.subscribed.set()
-        self.on_subscribed(sorted(self._wanted))
-
-    def _shared(self, plain: str) -> str:
-        return plain if self._settings.share is None else f"$share/{self._settings.share}/{plain}"
 
     def _acknowledge(self, packet_id: int) -> None:
         if self._client is not None:

@@ -22,7 +22,7 @@ from bridge.edges.mqtt.settings import MqttSettings
 from bridge.edges.mqtt.wire import MQTT_3, MQTT_5
 from bridge.errors import BridgeError
 from bridge.model import Message
-from bridge.rules.subscriptions import Subscription
+from bridge.rules.subscriptions import Subscription, identifier
 from bridge.rules.topics import Filter
 
 PATIENCE_S = 2.0  # with a broker's answer, however short the look: a busy one on a Pi needs a fraction of it
@@ -137,7 +137,7 @@ class Tap:
             self._end(why, final=reason.value > _NOT_UNDERSTOOD)
             return
         self.final = True
-        wire.subscribe(client, self._protocol, self._plain, self._plain, Subscription(qos=1, retained=True))
+        wire.subscribe(client, self._protocol, self._plain, Subscription(qos=1, retained=True), identifier(self._plain))
 
     def _on_subscribe(self, _client: paho.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         refusal = next((reason for reason in reasons if reason.is_failure), None)

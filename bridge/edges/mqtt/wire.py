@@ -18,13 +18,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from bridge.edges.mqtt.settings import PORTS, MqttSettings
 from bridge.model import Command
 from bridge.rules.loops import HOP
-from bridge.rules.subscriptions import Subscription, identifier
+from bridge.rules.subscriptions import Subscription
 
 RECEIVE_MAXIMUM = 200  # messages under way to us; Mosquitto's own 20 would be filled by one slow commit
 MOSQUITTO_WINDOW = 20  # what it gives a client that doesn't ask for more, as over MQTT 3.1.1
-MAX_PACKET = 1 << 20  # bytes of one MQTT packet; paho alone would take 256 MB
+MAX_PACKET = 16 << 20  # bytes of one MQTT packet: a camera's snapshot has some; paho alone would take 256 MB, which a Pi with 512 MB has not
 CONNECT_S = 4.0  # less than the 5 s in which the program has to end
-WILL_DELAY_S = 5  # a restart of the bridge doesn't flap its status
+WILL_DELAY_S = 1  # a line that breaks and is back at once doesn't flap the status; an orderly end says so itself, and a crash is to be known
 
 MQTT_5 = paho.MQTTv5
 MQTT_3 = paho.MQTTv311
@@ -113,12 +113,12 @@ def pending(sock: Any) -> int:
     return int(sock.pending()) if hasattr(sock, "pending") else 0
 
 
-def subscribe(client: paho.Client, protocol: int, plain: str, topic: str, wish: Subscription) -> int | None:
-    """Subscribe to the filter *plain*, written as *topic*; return the packet's id, None if the connection is gone."""
+def subscribe(client: paho.Client, protocol: int, topic: str, wish: Subscription, identifier: int) -> int | None:
+    """Subscribe to *topic*, and have what comes by it bear *identifier* (MQTT 5); return the packet's id, None if the connection is gone."""
     if protocol != MQTT_5:
         return client.subscribe(topic, wish.qos)[1]
     properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
-    properties.SubscriptionIdentifier = identifier(plain)
+    properties.SubscriptionIdentifier = identifier
     # Replays at each connection, only when the subscription is new, or never: MQTT 5.0 section 3.8.3.1.
     if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
     replay = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if wish.always else if_new

@@ -16,12 +16,14 @@ from typing import Self, get_args
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from bridge import __version__
 from bridge.edges.outlet.bearer import Bearer
 from bridge.edges.outlet.failures import failure
 from bridge.edges.outlet.guard import Guard, Trip, current
+from bridge.edges.outlet.heads import Connector
 from bridge.model import Event, Headers, Reply
 from bridge.rules.access import Access, Timeout, TlsSettings
 from bridge.rules.addresses import Network
@@ -134,7 +136,7 @@ class Channel:
         async with request as response:
             headers_of = {name.lower(): value for name, value in response.headers.items()}
             # The status is the answer: a body that drips or breaks off takes nothing of it back.
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            with suppress(aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError):
                 body = await _bounded(response.content)
                 return Reply(status=response.status, headers=headers_of, body=body, took_s=monotonic() - began)
             return Reply(status=response.status, headers=headers_of, took_s=monotonic() - began)
@@ -164,8 +166,7 @@ def _is_lost(exc: Exception) -> bool:
 
 def _session(guard: Guard) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # No limit here: each destination's concurrency is its courier's business.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=MAX_IDLE_S, resolver=guard, socket_factory=guard.open),
+        connector=Connector(guard, idle_s=MAX_IDLE_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from bridge.errors import SignatureError
+from bridge.errors import SignatureError, UnusableId
 from bridge.rules.signing.macs import Mac
 from bridge.rules.signing.reading import from_base64, json_in, text_key
 from bridge.rules.signing.standard import standard_key
@@ -30,9 +30,12 @@ _CAME = re.compile(r"(\S+) came (\d+) times, expected once")
 
 def hints(evidence: Evidence, secrets: Sequence[str]) -> list[str]:
     """Return what may be wrong with a refused request, the likeliest first; *secrets* are the hook's, as they are written."""
-    whenever, reason = _without_time(evidence), _refusal(evidence)
-    if not reason:
+    whenever, refusal = _without_time(evidence), _refusal(evidence)
+    if refusal is None:
         return []
+    reason = str(refusal)
+    if isinstance(refusal, UnusableId):
+        return ["the signature is right, but the id that came with it can't be used, and is answered 400: send another, or none"]
     if _accepts(whenever):
         return list(_of_time(reason))
     found = [*_of_headers(evidence, reason), *_of_secrets(whenever, secrets), *_of_bodies(whenever), *_of_tokens(evidence, secrets)]
@@ -47,16 +50,16 @@ def _without_time(evidence: Evidence) -> Evidence:
     return evidence if timeless else replace(evidence, how=how.model_copy(update={"tolerance": MAX_DURATION_S}))
 
 
-def _refusal(evidence: Evidence) -> str:
+def _refusal(evidence: Evidence) -> SignatureError | ValueError | None:
     try:
         verify(evidence)
     except (SignatureError, ValueError) as exc:  # a guessed key may be none
-        return str(exc)
-    return ""
+        return exc
+    return None
 
 
 def _accepts(evidence: Evidence) -> bool:
-    return not _refusal(evidence)
+    return _refusal(evidence) is None
 
 
 # --- time ---

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from bridge.errors import SignatureError
+from bridge.errors import SignatureError, UnusableId
 from bridge.rules.payloads import strict_json
 from bridge.rules.signing.ways import TOLERANCE_S, Evidence, RequestHeaders
 
@@ -71,18 +71,22 @@ def json_in(body: bytes) -> Any:
 def checked_id(id: str, name: str) -> str:
     """Return an id that can be kept, logged and answered with."""
     if not _ID.fullmatch(id):
-        raise SignatureError(f"{name} is not 1 to 256 printable characters")
+        raise SignatureError(f"{name} is not 1 to 256 printable ASCII characters without a blank")
     return id
 
 
 def sender_id(headers: RequestHeaders, *own: str) -> str | None:
     """Return the id under which the sender wants its request to count once, from its *own* header or one of everybody's.
 
-    No signature covers it: for schemes that sign no id.
+    No signature covers it: for schemes that sign no id. Asked last, of a request that is right in all else: raise UnusableId
+    where the id can't be kept.
     """
     for name in (*own, "webhook-id", "idempotency-key"):
         if name in headers:
-            return checked_id(only(headers, name), name)
+            try:
+                return checked_id(only(headers, name), name)
+            except SignatureError as exc:
+                raise UnusableId(str(exc)) from exc
     return None
 
 

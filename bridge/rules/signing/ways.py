@@ -6,7 +6,7 @@ What fits together is the table's to say: here an option is only checked by itse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator
 
@@ -30,6 +30,11 @@ class Way(Slice):
     hash: Literal["sha256", "sha1", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = ""
+
+    @field_validator("hash", mode="before")
+    @classmethod
+    def _in_small_letters(cls, hash: Any) -> Any:
+        return hash.lower() if isinstance(hash, str) else hash  # many senders' pages write SHA256
 
     @field_validator("header")
     @classmethod
