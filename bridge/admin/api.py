@@ -60,8 +60,9 @@ class Changed(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What the admin side can ask for."""
+    """What the admin side can ask for; `now` is the date by which it is told."""
 
+    now: Callable[[], float]
     figures: Callable[[], Awaitable[Figures]]
     not_ready: Callable[[], str | None]
     queue: Queue
@@ -154,13 +155,15 @@ class ControlSide:
 
     async def _status(self, _request: Request) -> Response:
         figures = await self._watched.figures()
-        return json_response(200, figures.document() | {"not_ready": self._watched.not_ready()})
+        return json_response(200, figures.document() | {"now": self._watched.now(), "not_ready": self._watched.not_ready()})
 
     async def _list(self, request: Request) -> Response:
-        return json_response(200, [letter_summary(letter) for letter in await self._watched.queue.select(selection(_asked(request)))])
+        letters, now = await self._watched.queue.select(selection(_asked(request))), self._watched.now()
+        return json_response(200, [letter_summary(letter, now=now) for letter in letters])
 
     async def _show(self, request: Request) -> Response:
-        return json_response(200, [letter_document(letter) for letter in await self._watched.queue.select(selection(_asked(request)))])
+        letters, now = await self._watched.queue.select(selection(_asked(request))), self._watched.now()
+        return json_response(200, [letter_document(letter, now=now) for letter in letters])
 
     async def _parts(self, request: Request) -> Response:
         asked = _asked(request)

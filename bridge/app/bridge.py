@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.admin.api import Watched
+from bridge.app.clock import NOTE as CLOCK_NOTE
 from bridge.app.clock import HouseClock
 from bridge.app.destinations import Destinations, reason_of, state_of
 from bridge.app.heartbeat import Heartbeat
@@ -27,7 +28,7 @@ from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
-from bridge.errors import BridgeError, RenderError
+from bridge.errors import BridgeError, RenderError, StoreFull
 from bridge.model import Lane, Message, State
 from bridge.outbox import rescue
 from bridge.outbox.commands import Commands
@@ -39,6 +40,7 @@ from bridge.outbox.intake import MessageIntake, RequestIntake
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.replies import ReplyIntake
 from bridge.outbox.selection import PART, Selection
+from bridge.outbox.store import Changes as Written
 from bridge.outbox.store import Store
 from bridge.outbox.storms import Storms
 from bridge.rules.devices import filter_of
@@ -67,17 +69,19 @@ class Bridge:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
         self._subscribed_before, self._replayed_before = self._subscribed_by_then()
-        self._started_at = time.time()
         self._rescue = store.note(rescue.NOTE)
-        self._house_clock = HouseClock(store.latest_instant())
+        self._house_clock = HouseClock.of(store)
         clock = self._clock = self._house_clock.clock
-        self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall)
+        self._started_at, self._ahead_s = clock.wall(), clock.wall() - clock.monotonic()
+        with suppress(StoreFull):  # then with the first commit that finds room
+            store.write(Written(notes={CLOCK_NOTE: self._house_clock.note()}))
+        self.outbox = Outbox(store, settings.store, monotonic=clock.monotonic, wall=clock.wall, calendar=self._house_clock.calendar)
         self._routes, self._hooks = settings.routes(), settings.hooks()
         self._gatekeeper = Gatekeeper(self.outbox, self._routes, clock=clock, new_id=_new_event_id, is_there=lambda: self._broker.is_there())
         self._storms, self._devices = Storms(self._gatekeeper.now), Devices(self._hooks.all)
         orders = {"retry": self._retry_dead, "pause": self._pause_all, "resume": self._resume_all}
         self._home_assistant = HomeAssistant(self.outbox, store.note(NOTE), settings, clock=clock, orders=orders)
-        self._replies = ReplyIntake(self.outbox, self._routes, wall=clock.wall)
+        self._replies = ReplyIntake(self.outbox, self._routes, wall=clock.wall, date=clock.date)
         self._messages = MessageIntake(
             self.outbox,
             self._gatekeeper,
@@ -138,7 +142,7 @@ class Bridge:
                 tasks.create_task(self._home_assistant.run(self._broker), name="home assistant"),
                 tasks.create_task(self._heartbeat.run(lambda: self._settings.heartbeat), name="heartbeat"),
                 tasks.create_task(self._keep_alive(), name="sign of life"),
-                tasks.create_task(self._house_clock.run(lambda: self._destinations.allow(ready=True)), name="clock"),
+                tasks.create_task(self._house_clock.run(lambda: self._destinations.allow(ready=True), self._keep_time), name="clock"),
             ]
             logger.info("carrying mappings=%d hooks=%d destinations=%d", len(self._routes.all), len(self._hooks.all), len(self._destinations.couriers))
             ready()
@@ -154,6 +158,7 @@ class Bridge:
             await commands
             await self.outbox.flush()
             await self._broker.close()
+            self._keep_time(self._house_clock.note())
             await self.outbox.flush()
             for task in (*chores, session, writer):
                 task.cancel()
@@ -209,8 +214,9 @@ class Bridge:
         return "the outbox is full" if self.outbox.full else None
 
     async def figures(self) -> Figures:
-        """Return how everything does."""
+        """Return how everything does, by the bridge's own time."""
         used, most = await self.outbox.size()
+        config = self._config()
         oldest = await self.outbox.oldest()
         counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
         failures = self.outbox.conditions.failures()
@@ -218,7 +224,7 @@ class Bridge:
         names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
             version=__version__,
-            config=self._config(),
+            config=replace(config, loaded_at=config.loaded_at + self._ahead_s),
             started_at=self._started_at,
             connected=self._broker.connected,
             broker=self._broker.state,
@@ -278,16 +284,20 @@ class Bridge:
 
     def _watched(self, reload: Callable[[], Awaitable[Changes]]) -> Watched:
         return Watched(
-            figures=self.figures,
+            now=lambda: self._clock.date_of(self._clock.wall()),
+            figures=self._dated_figures,
             not_ready=self.not_ready,
             queue=self.outbox.handling,
             resume=self.resume,
             pause=self.pause,
-            memories=self.outbox.memories.documents,
+            memories=lambda: self.outbox.memories.documents(self._house_clock.calendar()),
             move=self.move,
             reload=reload,
             tail=lambda mapping, destination: self.outbox.onlookers.watch(mapping=mapping, destination=destination),
         )
+
+    async def _dated_figures(self) -> Figures:
+        return (await self.figures()).dated(self._clock.date_of)
 
     # --- what happens ---
 
@@ -300,6 +310,9 @@ class Bridge:
         self._teller.wake()
         self._heartbeat.wake()
         systemd.notify(f"STATUS={'connected' if self._broker.connected else 'the broker is away'}")
+
+    def _keep_time(self, note: str) -> None:
+        self.outbox.note(CLOCK_NOTE, note)
 
     def _hear(self, message: Message) -> bool:
         """Let those hear a message that no mapping speaks for; return True if one of them wanted it."""

@@ -35,11 +35,11 @@ class Source:
 class RunningConfig:
     """Which config runs, and which is to."""
 
-    def __init__(self, settings: Settings, source: Source | None, *, bind: Callable[[Settings], None], wall: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, source: Source | None, *, bind: Callable[[Settings], None], monotonic: Callable[[], float]) -> None:
         """Begin with *settings*; *bind* has the sockets of others before they count, and raises ListenError where that can't be."""
-        self.settings, self._source, self._bind, self._wall = settings, source, bind, wall
+        self.settings, self._source, self._bind, self._monotonic = settings, source, bind, monotonic
         self._log = settings.log
-        self.figures = ConfigFigures(loaded_at=wall())
+        self.figures = ConfigFigures(loaded_at=monotonic())
         self.wants_anew = asyncio.Event()
         self.adopt: Callable[[Settings], Awaitable[None]] | None = None  # while the parts run
         self.on_change: Callable[[], None] = lambda: None  # what its figures say is another
@@ -90,7 +90,7 @@ class RunningConfig:
         if self.settings.log != self._log:
             self._log = self.settings.log
             log.configure(self._log)
-        self.figures = replace(self.figures, loaded_at=self._wall(), problems=(), applied=self.figures.applied + 1)
+        self.figures = replace(self.figures, loaded_at=self._monotonic(), problems=(), applied=self.figures.applied + 1)
         self.on_change()
 
     def _refused(self, exc: BridgeError) -> None:

@@ -142,7 +142,7 @@ class Destinations:
         assert isinstance(letter.content, Message)
         if route is None:
             raise RenderError(f"there is no mapping {letter.mapping!r} any more")
-        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.wall())
+        return event_for(letter.content, route, letter.destination, id=letter.id, wall=self._clock.date())
 
     def _went_elsewhere(self, letter: Letter, destination: Destination) -> bool:
         """Return True if a letter that was sent to *destination* as that was went to where its destination isn't any more, False if not."""

@@ -28,7 +28,7 @@ async def run(settings: Settings, state: Path, *, source: Source | None = None, 
     AlreadyRunning, StoreBroken or ListenError where the bridge can't start, and whatever a part dies of.
     """
     sockets = Sockets()
-    config = RunningConfig(settings, source, bind=sockets.bind, wall=time.time)
+    config = RunningConfig(settings, source, bind=sockets.bind, monotonic=time.monotonic)
     stop = stop or _told_by_signals(config)
     watching = asyncio.create_task(config.watch(), name="config file")
     try:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from bridge.config.settings import Settings
@@ -42,7 +43,7 @@ class Teller:
             told, due = alerts(told, figures, now=self._clock.wall())
             for alert in due:
                 self._raise(alert, settings())
-            await self._show(figures, settings())
+            await self._show(figures.dated(self._clock.date_of), settings())
             await asyncio.sleep(SOONEST_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_EVERY_S - SOONEST_S):
@@ -63,8 +64,9 @@ class Teller:
                 await self._broker.publish(Command(topic=topic, payload=payload, qos=1, retain=True))
 
     def _status_tree(self, figures: Figures) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "queue", queue_status(figures, now=self._clock.wall())
-        yield "problem", problem_status(figures, now=self._clock.wall())
+        now = self._clock.date_of(self._clock.wall())
+        yield "queue", queue_status(figures, now=now)
+        yield "problem", problem_status(figures, now=now)
         yield "config", config_status(figures.config)
         for name, destination in figures.destinations.items():
             yield f"destination/{name}", destination_status(destination)
@@ -74,5 +76,5 @@ class Teller:
         if settings.alerts is None or alert.subject == settings.alerts.to:
             return
         destination = settings.destination[settings.alerts.to]
-        letter = alert_letter(alert, settings.alerts, destination, id=self._new_id(), now=self._clock.wall())
-        self._outbox.put([letter], no_receipt())
+        letter = alert_letter(alert, settings.alerts, destination, id=self._new_id(), now=self._clock.date())
+        self._outbox.put([replace(letter, created_at=self._clock.wall())], no_receipt())

@@ -171,7 +171,7 @@ def _daemon(patient: Patient) -> Iterator[Finding]:
         if holding is not None and holding.dead:
             yield finding("dead-letters", "store", count=holding.dead, name="NAME")
     else:
-        yield from diagnosis.of_daemon(patient.figures, now=time.time())
+        yield from diagnosis.of_daemon(patient.figures, now=patient.figures["now"])
         if text := stale_since(patient.found, patient.figures["config"]["loaded_at"]):
             yield finding("config-changed", str(patient.found.path), text=text.partition(": ")[0])
 

@@ -1,12 +1,12 @@
 """`mqtthook history`: what was tried, and what came of it."""
 
-import time
 from datetime import datetime
 from typing import Any
 
 import click
 
 from bridge.admin.queries import past
+from bridge.app.clock import HouseClock
 from bridge.cli.common import config_option, json_option, loaded, print_json, state, title
 from bridge.cli.control import ask
 from bridge.cli.given import since
@@ -73,7 +73,7 @@ def _of_file(settings: Settings, asked: dict[str, Any]) -> list[dict[str, Any]]:
     path = settings.outbox(state())
     if not path.exists():
         return []
-    desk = Desk(path, settings.store, wall=time.time)
+    desk = Desk(path, settings.store, clock=HouseClock.of)
     try:
         return [attempt.document() for attempt in desk.history(past(asked))]
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bridge.admin.queries import selection
+from bridge.app.clock import HouseClock
 from bridge.cli.common import Function, complain, config_option, fail, json_option, loaded, print_json, progress_bar, state, title
 from bridge.cli.control import ask
 from bridge.cli.given import since
@@ -82,8 +83,7 @@ def list_letters(config: str | None, as_json: bool, limit: int, **asked: Any) ->
         return
     click.echo(title(f"{'id':31} {'state':8} {'mapping':20} {'age':>8} {'tries':>5}  reason"))
     for letter in letters[:limit]:
-        age = duration_text(max(time.time() - letter["created_at"], 0))
-        click.echo(f"{letter['id']:31} {letter['state']:8} {letter['mapping']:20} {age:>8} {letter['attempts']:>5}  {letter['reason'] or ''}")
+        click.echo(f"{letter['id']:31} {letter['state']:8} {letter['mapping']:20} {duration_text(letter['age_s']):>8} {letter['attempts']:>5}  {letter['reason'] or ''}")
     if len(letters) > limit:
         click.echo(f"... and more; see them with --limit {limit * 10}")
 
@@ -269,12 +269,12 @@ def _of_file(settings: Settings, action: str, asked: dict[str, Any]) -> Any:
     path = settings.outbox(state())
     if not path.exists():
         return [] if action in ("list", "show", "parts") else {"count": 0}
-    desk = Desk(path, settings.store, wall=time.time)
+    desk = Desk(path, settings.store, clock=HouseClock.of)
     to, size = asked.pop("to", ""), asked.pop("size", PART)
     wanted = selection(asked)
     actions: dict[str, Callable[[], Any]] = {
-        "list": lambda: [letter_summary(letter) for letter in desk.select(wanted)],
-        "show": lambda: [letter_document(letter) for letter in desk.select(wanted)],
+        "list": lambda: [letter_summary(letter, now=desk.now()) for letter in desk.select(wanted)],
+        "show": lambda: [letter_document(letter, now=desk.now()) for letter in desk.select(wanted)],
         "parts": lambda: desk.parts(wanted, size),
         "retry": lambda: {"count": desk.retry(wanted)},
         "drop": lambda: {"count": desk.drop(wanted)},

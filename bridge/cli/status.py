@@ -1,6 +1,5 @@
 """`mqtthook status`: how the running bridge does."""
 
-import time
 from typing import Any
 
 import click
@@ -38,7 +37,7 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:  # n
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
-    now = time.time()
+    now = figures["now"]
     health = click.style("ready", fg="green") if figures["not_ready"] is None else click.style(figures["not_ready"], fg="yellow")
     oldest = f", the oldest for {duration_text(max(now - figures['oldest_at'], 0))}" if figures["oldest_at"] else ""
     lines = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bridge.app.clock import HouseClock
 from bridge.cli.common import config_option, json_option, loaded, print_json, state
 from bridge.cli.control import ask
 from bridge.cli.given import data, file_data, headers_given, new_event_id, topic_given
@@ -110,7 +111,7 @@ def _stored(settings: Settings) -> list[dict[str, Any]]:
     path = settings.outbox(state())
     if not path.exists():
         return []
-    desk = Desk(path, settings.store, wall=time.time)
+    desk = Desk(path, settings.store, clock=HouseClock.of)
     try:
         return desk.memories()
     finally:

@@ -72,9 +72,10 @@ class Commands:
     async def _published(self, letter: Letter, expected: Expectation | None) -> Reply:
         assert isinstance(letter.content, Command)
         answer = None if expected is None else (expected.topic, letter.id)
+        expires_at = None if letter.expires_at is None else letter.expires_at - self._clock.missed_s(letter.created_at)
         replies: list[Reply] = []
         for command in (letter.content, *letter.content.then):
-            reply = await self._publish(command, letter.expires_at, answer)
+            reply = await self._publish(command, expires_at, answer)
             if reply.status is None:
                 return _broken_off(reply, after=len(replies), of=1 + len(letter.content.then))
             replies.append(reply)

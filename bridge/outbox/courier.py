@@ -29,14 +29,17 @@ DRAIN_S = 3.0  # how long what is in flight may take when the program ends; the 
 class Clock:
     """Where time and chance come from: monotonic seconds, unix seconds, and a number in [0, 1).
 
-    `wall` goes on steadily for as long as the program runs: what is late, due or old is told by it. `date` is what the
-    machine's clock says now, wherever that has jumped to: signatures bear it.
+    `wall` goes on steadily, over restarts as well: what is late, due or old is told by it. `date` is what the machine's
+    clock says now, wherever that has jumped to: signatures bear it. `date_of` is which date an instant of `wall` was, for
+    people; `missed_s` how long the machine was off since that instant without `wall` knowing, infinite if nobody can tell.
     """
 
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     date: Callable[[], float]
     chance: Callable[[], float]
+    date_of: Callable[[float], float] = lambda at: at
+    missed_s: Callable[[float], float] = lambda _: 0.0
 
 
 Send = Callable[[Letter], Awaitable[Reply]]
@@ -291,8 +294,10 @@ class Courier:
         if letter.expires_at is None:
             return False
         now = self._clock.wall()
-        # A clock that went back can't tell how old a command is: better not on time than late.
-        return now >= letter.expires_at or (letter.lane is Lane.MQTT and now < letter.created_at - CLOCK_SLACK_S)
+        if letter.lane is not Lane.MQTT:
+            return now >= letter.expires_at
+        # Where nobody can tell how old a command is: better not on time than late.
+        return now + self._clock.missed_s(letter.created_at) >= letter.expires_at or now < letter.created_at - CLOCK_SLACK_S
 
     def _next_at(self) -> float | None:
         now = self._clock.monotonic()

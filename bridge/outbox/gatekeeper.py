@@ -77,7 +77,7 @@ class Gatekeeper:
 
     def weighed(self, message: Message, route: Route) -> Weighed:
         """Return what a mapping's conditions and gates say of a message now."""
-        return weighed(message, route, now=self.now(), wall=self._clock.wall(), recall=self._outbox.memories.of)
+        return weighed(message, route, now=self.now(), wall=self._clock.date(), recall=self._outbox.memories.of)
 
     # --- what comes in ---
 
@@ -136,7 +136,7 @@ class Gatekeeper:
         for key in expected_keys(route.rule):
             place = (route.mapping, KEY, key)
             if self._outbox.memories.look_up(place).heard_at is None:
-                nothing = Message(topic=key, payload=b"", received_at=self._clock.wall())
+                nothing = Message(topic=key, payload=b"", received_at=self._clock.date())
                 self._outbox.memories.learn(place, gates.heard(self._outbox.memories.look_up(place), nothing, self.now()))
                 self._outbox.remember()
 
@@ -344,7 +344,7 @@ class Gatekeeper:
             self._listen_for(place)
 
     def _report_silence(self, route: Route, place: Place) -> None:
-        found = silence_of(route, place[2], self._outbox.memories.look_up(place), now=self.now(), wall=self._clock.wall())
+        found = silence_of(route, place[2], self._outbox.memories.look_up(place), now=self.now(), wall=self._clock.date())
         self.learn(found)
         logger.info("silent mapping=%s key=%r silent_for=%s", route.mapping, place[2], found.silent_for)
         letters = [letter_of(fate, created_at=self._clock.wall(), origin=None) for fate in fates_of(found, new_id=self._new_id)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bridge.model import Event, Lane, Letter, State
 from bridge.outbox.accounts import Accounts
+from bridge.outbox.dates import dated, dated_attempt, steady_past, steady_selection
 from bridge.outbox.history import Attempt
 from bridge.outbox.journal import Journal
 from bridge.outbox.newest import Newest
@@ -16,6 +17,7 @@ from bridge.outbox.pen import Pen
 from bridge.outbox.receiver import Receiver
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.store import Store
+from bridge.rules.calendar import Calendar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Shelf:
     unsaved: Callable[[], int]
     number_off: Callable[[int], int]
     wall: Callable[[], float]
+    calendar: Callable[[], Calendar]
 
 
 class Handling:
@@ -45,7 +48,7 @@ class Handling:
     def __init__(self, shelf: Shelf) -> None:
         self._store, self._journal, self._on_thread, self._accounts = shelf.store, shelf.journal, shelf.journal.on_thread, shelf.accounts
         self._newest, self._pen, self._receivers, self._dropping = shelf.newest, shelf.pen, shelf.receivers, shelf.dropping
-        self._flush, self._unsaved, self._number_off, self._wall = shelf.flush, shelf.unsaved, shelf.number_off, shelf.wall
+        self._flush, self._unsaved, self._number_off, self._wall, self._calendar = shelf.flush, shelf.unsaved, shelf.number_off, shelf.wall, shelf.calendar
 
     @property
     def unsaved(self) -> int:
@@ -59,28 +62,33 @@ class Handling:
     async def history(self, wanted: Past) -> list[Attempt]:
         """Return the attempts that a person means, in the order in which they were made."""
         await self._flush()
-        return await self._on_thread(self._store.history, wanted)
+        calendar = self._calendar()
+        return [dated_attempt(attempt, calendar) for attempt in await self._on_thread(self._store.history, steady_past(wanted, calendar))]
 
     async def select(self, wanted: Selection) -> list[Letter]:
         """Return the letters that a person means, oldest first."""
         await self._flush()
-        return await self._on_thread(self._store.select, wanted)
+        calendar = self._calendar()
+        return [dated(letter, calendar) for letter in await self._on_thread(self._store.select, steady_selection(wanted, calendar))]
 
     async def parts(self, wanted: Selection, size: int) -> list[tuple[int, int]]:
         """Return how the letters that a person means fall into parts of *size*: of each its last number, and how many they are."""
         await self._flush()
-        return await self._on_thread(self._store.parts, wanted, size)
+        return await self._on_thread(self._store.parts, self._steady(wanted), size)
 
     async def retry(self, wanted: Selection) -> int:
         """Let the letters that a person means be tried now, dead ones as if they came now; return how many."""
         await self._flush()
-        numbers = await self._on_thread(self._store.numbers, wanted)
+        numbers = await self._on_thread(self._store.numbers, self._steady(wanted))
         revived = await self._on_thread(self._store.revive, numbers, self._wall())
         hastened = await self._on_thread(self._store.hasten, numbers)
         self._accounts.revived(revived)
         self._look_again({(lane, destination) for lane, destination, _ in {*revived, *hastened}})
         await self._flush()
         return sum(found.letters for found in hastened.values())
+
+    def _steady(self, wanted: Selection) -> Selection:
+        return steady_selection(wanted, self._calendar())
 
     def _look_again(self, places: Iterable[tuple[Lane, str]]) -> None:
         for place in places:
@@ -90,7 +98,7 @@ class Handling:
     async def move(self, wanted: Selection, to: str, readdress: Callable[[Letter, Event], Event]) -> int:
         """Let the events that a person means go to the destination *to* instead; return how many. Raises RenderError where they can't."""
         await self._flush()
-        numbers = set(await self._on_thread(self._store.numbers, wanted)) - self._journal.unwritten
+        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted))) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         self._newest.forget(numbers)
@@ -106,7 +114,7 @@ class Handling:
     async def split(self, wanted: Selection) -> int:
         """Let each event of the batches that a person means be a letter of its own, due now; return how many come of it."""
         await self._flush()
-        batches = {letter.seq: letter for letter in await self._on_thread(self._store.select, wanted) if letter.count > 1}
+        batches = {letter.seq: letter for letter in await self._on_thread(self._store.select, self._steady(wanted)) if letter.count > 1}
         numbers = set(batches) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
@@ -124,7 +132,7 @@ class Handling:
     async def drop(self, wanted: Selection) -> int:
         """Delete the letters that a person means, but for those in flight; return how many."""
         await self._flush()
-        numbers = set(await self._on_thread(self._store.numbers, wanted)) - self._journal.unwritten
+        numbers = set(await self._on_thread(self._store.numbers, self._steady(wanted))) - self._journal.unwritten
         for receiver in self._receivers.values():
             numbers -= receiver.discard(numbers)
         self._dropping |= numbers

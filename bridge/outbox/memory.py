@@ -14,7 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bridge.model import Message
+from bridge.outbox.dates import dated_memory
 from bridge.outbox.store import Place
+from bridge.rules.calendar import Calendar
 from bridge.rules.gates import NOTHING, Memory, settled
 
 logger = logging.getLogger(__name__)
@@ -73,9 +75,9 @@ class Memories:
         if self._known.pop(place, None) is not None:
             self._changed[place] = None
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Return all of it as JSON shows it."""
-        return [document_of(place, memory) for place, memory in self._known.items()]
+    def documents(self, calendar: Calendar) -> list[dict[str, Any]]:
+        """Return all of it as JSON shows it, with dates."""
+        return [document_of(place, dated_memory(memory, calendar)) for place, memory in self._known.items()]
 
     @property
     def changed(self) -> bool:

@@ -31,6 +31,7 @@ from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
 from bridge.outbox.store import Changes, Store, Tally
 from bridge.outbox.window import BYTES, Fetch
+from bridge.rules.calendar import Calendar
 from bridge.rules.inbound import answer_for
 from bridge.rules.retry import judge_publish
 
@@ -45,11 +46,11 @@ ORIGINS = 1_000  # how many messages a re-delivery is looked for among: twice th
 class Outbox:
     """The one place where letters wait."""
 
-    def __init__(self, store: Store, settings: StoreSettings, *, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(self, store: Store, settings: StoreSettings, *, monotonic: Callable[[], float], wall: Callable[[], float], calendar: Callable[[], Calendar] = Calendar) -> None:
         self._store = store
         self._obey(settings)
         self._monotonic, self._wall = monotonic, wall
-        self.onlookers = Onlookers(wall)
+        self.onlookers = Onlookers(lambda: calendar().date_of(wall()))
         self.conditions = Conditions()
         self._receivers: dict[tuple[Lane, str], Receiver] = {}
         self._dropping: set[int] = set()
@@ -76,6 +77,7 @@ class Outbox:
                 unsaved=lambda: self.unsaved,
                 number_off=self._number_off,
                 wall=wall,
+                calendar=calendar,
             )
         )
         self._bury_begun()

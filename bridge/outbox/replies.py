@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class ReplyIntake:
     """Takes in what receivers answer, for the mappings that publish it."""
 
-    def __init__(self, outbox: Outbox, routes: Routes, *, wall: Callable[[], float]) -> None:
-        self._outbox, self.routes, self._wall = outbox, routes, wall
+    def __init__(self, outbox: Outbox, routes: Routes, *, wall: Callable[[], float], date: Callable[[], float]) -> None:
+        self._outbox, self.routes, self._wall, self._date = outbox, routes, wall, date
 
     async def follow(self, event: Letter, reply: Reply) -> None:
         """Let an accepted event's answer be published as its mapping says, if it does; what can't be is counted and told."""
@@ -44,7 +44,7 @@ class ReplyIntake:
             self._outbox.passed(counted, Result.COALESCED)
 
     def _letter(self, event: Letter, content: Event, mapping: Outbound, rule: ReplyRule, reply: Reply) -> Letter | None:
-        names = names_of(reply, content.topic, captures_of(content.topic.split("/"), mapping), self._wall())
+        names = names_of(reply, content.topic, captures_of(content.topic.split("/"), mapping), self._date())
         command = command_for(rule, names, filters=mapping.topic, hop=dict(content.headers).get(HOP, ""))
         if command is None and rule.when is not None and (failure := rule.when.failure(names)) is not None:
             self._outbox.conditions.failed(account(event.mapping), f"`when` counts as false: {failure}")

@@ -3,6 +3,7 @@
 It only looks. What is done about it is the business of the store and of the rescue.
 """
 
+import json
 import mmap
 import os
 import sqlite3
@@ -19,16 +20,17 @@ OURS = (b"CREATE TABLE letter", b"first_tables")  # in each outbox, on different
 
 # What no version has written, though it may be sound as a database.
 STRANGE = (
-    ("letter", "lane NOT IN ('webhook', 'mqtt') OR priority NOT IN ('high', 'normal') OR state NOT IN ('waiting', 'held', 'dead') OR NOT json_valid(envelope)"),
-    ("memory", "NOT json_valid(state)"),
+    ("letter", "lane NOT IN ('webhook', 'mqtt') OR priority NOT IN ('high', 'normal') OR state NOT IN ('waiting', 'held', 'dead') OR NOT is_json(envelope)"),
+    ("memory", "NOT is_json(state)"),
     ("attempt", "verdict NOT IN ('delivered', 'retry', 'dead', 'expired')"),
-    ("note", "value != '' AND NOT json_valid(value)"),
-    ("seen", "document IS NOT NULL AND NOT json_valid(document)"),
+    ("note", "value != '' AND NOT is_json(value)"),
+    ("seen", "document IS NOT NULL AND NOT is_json(document)"),
 )
 
 
 def examine(db: sqlite3.Connection, size: int) -> None:
     """Raise sqlite3.DatabaseError where the file is not sound, as far as that is found soon."""
+    db.create_function("is_json", 1, _is_json, deterministic=True)  # SQLite's own knows no Infinity, which ours may write
     if size > EXAMINED_BYTES:
         return  # what is met later is dealt with then
     deadline = monotonic() + EXAMINED_S
@@ -70,3 +72,11 @@ def _is_ours(path: Path) -> bool:
 def _code(exc: Exception) -> int:
     """Return SQLite's primary code for an error; Python's own, that a text is no UTF-8, counts as damage."""
     return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -6,8 +6,8 @@ from typing import Any
 from bridge.model import Command, Event, Letter, Message
 
 
-def letter_summary(letter: Letter) -> dict[str, Any]:
-    """Return what a list shows of a letter."""
+def letter_summary(letter: Letter, *, now: float) -> dict[str, Any]:
+    """Return what a list shows of a letter; its instants, and *now*, are dates."""
     return {
         "id": letter.id,
         "number": letter.seq,
@@ -20,6 +20,7 @@ def letter_summary(letter: Letter) -> dict[str, Any]:
         "messages": letter.count,
         "attempts": letter.attempts,
         "created_at": letter.created_at,
+        "age_s": round(max(now - letter.created_at, 0.0), 3),
         "due_at": letter.due_at,
         "expires_at": letter.expires_at,
         "dead_at": letter.dead_at,
@@ -28,9 +29,9 @@ def letter_summary(letter: Letter) -> dict[str, Any]:
     }
 
 
-def letter_document(letter: Letter) -> dict[str, Any]:
-    """Return all of a letter."""
-    return letter_summary(letter) | {"begun_at": letter.begun_at, "origin": letter.origin, "content": _content(letter)}
+def letter_document(letter: Letter, *, now: float) -> dict[str, Any]:
+    """Return all of a letter, as `letter_summary` does."""
+    return letter_summary(letter, now=now) | {"begun_at": letter.begun_at, "origin": letter.origin, "content": _content(letter)}
 
 
 def _content(letter: Letter) -> dict[str, Any]:

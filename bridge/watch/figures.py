@@ -1,7 +1,7 @@
-"""The figures that observers are given: one frozen record, taken at one moment."""
+"""The figures that observers are given: one frozen record, taken at one moment; its instants are of the bridge's own time, or dates."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bridge.model import Result
@@ -91,6 +91,18 @@ class Figures:
     def delivered_at(self) -> float | None:
         """Return when anything was delivered last, None if nothing was since the start."""
         return max((destination.delivered_at for destination in self.destinations.values() if destination.delivered_at is not None), default=None)
+
+    def dated(self, date_of: Callable[[float], float]) -> "Figures":
+        """Return them as people are shown them: *date_of* is which date an instant of the bridge's own time was."""
+        return replace(
+            self,
+            config=replace(self.config, loaded_at=date_of(self.config.loaded_at)),
+            started_at=date_of(self.started_at),
+            oldest_at=None if self.oldest_at is None else date_of(self.oldest_at),
+            destinations={
+                name: replace(one, delivered_at=None if one.delivered_at is None else date_of(one.delivered_at)) for name, one in self.destinations.items()
+            },
+        )
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""

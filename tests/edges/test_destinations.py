@@ -37,7 +37,7 @@ class House:
     def __init__(self, store: Store, outlet: Outlet, settings: dict[str, Destination]) -> None:
         self.outbox = Outbox(store, StoreSettings(), monotonic=monotonic, wall=time)
         routes = Routes([], own=STATUS)
-        self.destinations = Destinations(self.outbox, outlet, ReplyIntake(self.outbox, routes, wall=time), clock=CLOCK, routes=lambda: routes)
+        self.destinations = Destinations(self.outbox, outlet, ReplyIntake(self.outbox, routes, wall=time, date=time), clock=CLOCK, routes=lambda: routes)
         self.told: list[str] = []
         self.destinations.open(settings, {name: store.note(note_of(name)) for name in settings})
         self.destinations.on_change = lambda: self.told.append(state_of(self.crm))

@@ -250,8 +250,7 @@ def test_a_mapping_that_takes_everything_is_not_fed_by_what_is_told_of_its_own_d
             until(lambda: ear.payloads("mqtthook/status/last_delivery"), "a delivery to be told of", within=30)
             ear.publish("hall/x", "2")
             until(lambda: 2 in payloads(receiver), "what came after it")
-            assert not [received for received in receiver.accepted if json.loads(received.body)["data"]["topic"].endswith("/last_delivery")]
-            assert bridge.metrics()["mqtthook_messages_unmatched_total"] == 0
+            assert not [received for received in receiver.accepted if json.loads(received.body)["data"]["topic"].startswith("mqtthook/status")]
 
 
 def test_nothing_of_it_is_there_unless_it_is_wanted(tmp_path: Path, broker: Mosquitto) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import itertools
 import logging
+import math
 import selectors
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -1103,6 +1104,21 @@ async def test_a_command_whose_age_a_clock_that_went_back_can_not_tell_is_not_pu
     await house.passes(0.5)
     assert len(receiver.requests) == is_sent
     assert house.ended("expired") == (not is_sent)
+
+
+@pytest.mark.parametrize(("off_s", "is_sent"), [(0.0, True), (50.0, True), (60.0, False), (math.inf, False)])
+@pytest.mark.parametrize("lane", [Lane.MQTT, Lane.WEBHOOK])
+@lived
+async def test_a_command_also_gets_late_while_the_machine_is_off(house: House, lane: Lane, off_s: float, is_sent: bool) -> None:
+    """Where the steady time doesn't know of that: an event is delivered, as it is better late than lost."""
+    house.clock = replace(house.clock, missed_s=lambda _: off_s)
+    courier, receiver = house.opens("mqtt", lane=lane, is_breaking=False)
+    receiver.says(0 if lane is Lane.MQTT else 200)
+    courier.allow(ready=False)
+    house.put(expires_s=60, lane=lane, destination="mqtt", content=Command(topic="a", payload=b"", qos=1, retain=False))
+    courier.allow(ready=True)
+    await house.passes(0.5)
+    assert len(receiver.requests) == (is_sent or lane is Lane.WEBHOOK)
 
 
 @pytest.mark.parametrize("jump_s", [-315_360_000.0, -86_400.0, 86_400.0])

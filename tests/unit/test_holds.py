@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.app.clock import HouseClock
 from bridge.model import Event, Lane, Letter, State
 from bridge.outbox.desk import Desk
 from bridge.outbox.holds import Hold, note_of
@@ -42,7 +43,7 @@ def test_a_retry_while_no_daemon_runs_resumes_what_it_is_for_and_nothing_else(tm
     store = Store.open(path, max_size=settings.max_size)
     store.write(Changes(letters={1: dead}, notes={note_of("crm"): held.written(), note_of("other"): OPEN.written()}))
     store.close()
-    desk = Desk(path, settings, wall=lambda: 3.0)
+    desk = Desk(path, settings, clock=HouseClock.of)
     assert desk.retry(Selection(ids=("evt_1",))) == 1
     desk.close()
     store = Store.open(path, max_size=settings.max_size)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bridge.model import Message, Result
 from bridge.outbox.memory import KEYS, Memories, document_of, memory_of, written
 from bridge.outbox.store import Changes, Place, Store
+from bridge.rules.calendar import Calendar
 from bridge.rules.events import KEY, TOPIC, weighed
 from bridge.rules.gates import NOTHING, Memory
 from tests.rig.mappings import AT, mapping, message, route
@@ -119,7 +120,7 @@ def test_what_was_learnt_is_known_until_it_is_forgotten() -> None:
     memories.learn(place("a"), Memory(value="3"))
     assert (memories.of(place("a")), len(memories)) == (Memory(value="3"), 2)
     assert memories.of_mapping("hall") == {place("a"): Memory(value="3")}
-    assert memories.documents() == [document_of(place("b", "attic"), Memory(value="2")), document_of(place("a"), Memory(value="3"))]
+    assert memories.documents(Calendar()) == [document_of(place("b", "attic"), Memory(value="2")), document_of(place("a"), Memory(value="3"))]
     memories.forget(place("a"))
     memories.forget(place("never known"))
     assert (memories.of(place("a")), len(memories), memories.of_mapping("hall")) == (NOTHING, 1, {})
@@ -171,7 +172,7 @@ def test_a_file_that_got_every_change_knows_all_of_it(steps: list[tuple[str, Pla
                 taken = memories.take()
                 file = {known: text for known, text in (file | {key: text or "" for key, text in taken.items()}).items() if text}
     assert {where: memory_of({"mapping": where[0], "kind": where[1], "name": where[2], "state": json.loads(text)})[1] for where, text in file.items()} == expected
-    assert Memories(file, now=4e9).documents() == [document_of(where, expected[where]) for where in file]
+    assert Memories(file, now=4e9).documents(Calendar()) == [document_of(where, expected[where]) for where in file]
 
 
 # Never more than fits

@@ -166,6 +166,15 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_what_python_alone_takes_for_json_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = fill(path, end=False)
+    store.write(Changes(memories={("hall", "key", "k"): '{"value": Infinity}'}))
+    store.close()
+    opened(path, max_size=SIZE).close()
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
 def test_a_command_puts_nothing_aside(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "outbox.db"
     path.write_bytes(bytes(overwritten(bytearray(whole), Random(2))))

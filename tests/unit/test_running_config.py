@@ -23,7 +23,7 @@ def test_a_signal_while_the_parts_start_anew_is_obeyed_once_they_run() -> None:
         async def adopt(_: Settings) -> None:
             adopted.set()
 
-        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), bind=lambda _: None, wall=lambda: 0.0)
+        running = RunningConfig(config(), Source(Path("config.toml"), lambda: Loaded(path=Path("config.toml"), settings=files.pop(0), warnings=())), bind=lambda _: None, monotonic=lambda: 0.0)
         running.start_anew()
         running.adopt = adopt
         running.runs()
@@ -57,7 +57,7 @@ def test_whoever_shows_it_is_told_when_a_config_is_refused_and_when_one_is_appli
         async def adopt(_: Settings) -> None:
             return None
 
-        running = RunningConfig(config(), Source(Path("config.toml"), read), bind=lambda _: None, wall=lambda: 0.0)
+        running = RunningConfig(config(), Source(Path("config.toml"), read), bind=lambda _: None, monotonic=lambda: 0.0)
         running.adopt, running.on_change = adopt, lambda: told.append(running.figures.problems)
         running.runs()
         with pytest.raises(ConfigError):
