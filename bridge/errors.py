@@ -9,6 +9,7 @@ BridgeError
 ├── HookError           a request gets this answer                -> its own status
 ├── StoreFull           nothing more can be made safe now         -> no ack, or 503
 ├── StoreBroken         the disk can't be trusted                 -> exit 74
+│   └── StoreDamaged    what is in the outbox file can't be       -> the daemon puts it aside and goes on with a new one
 └── ListenError         an address can't be listened on           -> exit 1
 """
 
@@ -64,6 +65,10 @@ class StoreFull(BridgeError):
 
 class StoreBroken(BridgeError):
     """The disk failed: going on could acknowledge what isn't safe."""
+
+
+class StoreDamaged(StoreBroken):
+    """The outbox file is not what was written to it."""
 
 
 class ListenError(BridgeError):

@@ -30,6 +30,7 @@ from bridge.edges.mqtt.session import Broker
 from bridge.edges.outlet import Outlet
 from bridge.errors import BridgeError, RenderError, StoreFull
 from bridge.model import Lane, Message, State
+from bridge.outbox import rescue
 from bridge.outbox.commands import Commands
 from bridge.outbox.courier import Courier
 from bridge.outbox.devices import Devices
@@ -68,6 +69,7 @@ class Bridge:
         """Open the parts; *config* tells which config runs, *reload* reads it anew."""
         self._settings, self._store, self._config = settings, store, config
         self._subscribed_before, self._replayed_before = self._subscribed_by_then()
+        self._rescue = store.note(rescue.NOTE)
         self._house_clock = HouseClock.of(store)
         clock = self._clock = self._house_clock.clock
         self._started_at, self._ahead_s = clock.wall(), clock.wall() - clock.monotonic()
@@ -234,6 +236,7 @@ class Bridge:
             requests_refused=self._requests.refused,
             imbalance=self.outbox.accounts.ledger.imbalance(),
             full=self.outbox.full,
+            damage=rescue.told(self._rescue),
             unsaved=self.outbox.unsaved,
             held=len(self.outbox.pen),
             remembered=len(self.outbox.memories),

@@ -14,8 +14,9 @@ from bridge.app.listeners import Sockets
 from bridge.config.settings import Settings
 from bridge.edges import systemd
 from bridge.edges.outlet import Outlet
-from bridge.errors import BridgeError
-from bridge.outbox.store import Store
+from bridge.errors import BridgeError, StoreDamaged
+from bridge.outbox.rescue import cause, opened
+from bridge.outbox.store import Store, reading
 
 logger = logging.getLogger(__name__)
 
@@ -55,24 +56,38 @@ async def _run_once(config: RunningConfig, state: Path, sockets: Sockets, stop: 
     try:
         await _run_parts(config, state, sockets, stop, begun)
     except* (BridgeError, OSError) as failed:
-        if began or not config.give_up(_first(failed)):
+        first = _first(failed)
+        if isinstance(first, StoreDamaged):  # met while it runs: what was under way is open still, so the next process goes on, with a sound one
+            opened(config.settings.outbox(state), max_size=config.settings.store.max_size, damage=cause(first)).close()
+            raise
+        if began or not config.give_up(first):
             raise
 
 
 async def _run_parts(config: RunningConfig, state: Path, sockets: Sockets, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    async with Outlet() as outlet:
+        store, bridge = _parts(config, state, outlet, sockets)
+        config.adopt, config.on_change = bridge.adopt, bridge.look
+        try:
+            await bridge.run(lambda: _either(stop, config.wants_anew, sockets), ready=ready)
+        finally:
+            config.adopt, config.on_change = None, lambda: None
+            bridge.outbox.shut()
+            store.close()
+
+
+def _parts(config: RunningConfig, state: Path, outlet: Outlet, sockets: Sockets, *, damage: str | None = None) -> tuple[Store, Bridge]:
+    """Return the open outbox and the bridge over it; an outbox that turns out to be damaged gives way to a new one."""
     settings = config.settings
-    store = Store.open(settings.outbox(state), max_size=settings.store.max_size)
+    store = opened(settings.outbox(state), max_size=settings.store.max_size, damage=damage)
     try:
-        async with Outlet() as outlet:
-            bridge = Bridge(settings, store, outlet, settings.control_socket(state), sockets, config=lambda: config.figures, reload=config.reload)
-            config.adopt, config.on_change = bridge.adopt, bridge.look
-            try:
-                await bridge.run(lambda: _either(stop, config.wants_anew, sockets), ready=ready)
-            finally:
-                config.adopt, config.on_change = None, lambda: None
-                bridge.outbox.shut()
-    finally:
+        with reading():
+            return store, Bridge(settings, store, outlet, settings.control_socket(state), sockets, config=lambda: config.figures, reload=config.reload)
+    except BaseException as exc:
         store.close()
+        if damage is not None or not isinstance(exc, StoreDamaged):
+            raise
+        return _parts(config, state, outlet, sockets, damage=cause(exc))
 
 
 async def _either(stop: asyncio.Event, anew: asyncio.Event, sockets: Sockets) -> None:

@@ -110,6 +110,7 @@ def _lock(outbox: Path, parts: ExitStack) -> None:
     except AlreadyRunning as exc:
         raise BridgeError(f"a daemon runs on {outbox}: stop it first (sudo systemctl stop mqtthook), then restore, then start it; nothing was changed") from exc
     parts.callback(os.close, lock)
+    os.truncate(lock, 0)  # what it knows is of the outbox that is put aside
     given_to(lock_of(outbox), outbox.parent.stat())
 
 

@@ -47,6 +47,8 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         f"  config   {_config(figures['config'], now)}",
         f"  ledger   {'adds up' if not figures['imbalance'] else click.style('does NOT add up, by ' + str(figures['imbalance']), fg='red')}",
     ]
+    if figures.get("damage"):
+        lines.append(f"  damage   {click.style(figures['damage'], fg='red')}")
     if figures["destinations"]:
         lines += ["", title(f"{'destination':24} {'waiting':>8} {'failures':>9}  state")]
         lines += [

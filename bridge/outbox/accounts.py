@@ -41,6 +41,13 @@ class Accounts:
         self.ended(letter, Result.DEAD)
         self.dead[letter.mapping] = self.dead.get(letter.mapping, 0) + 1
 
+    def unreadable(self, buried: Tally) -> None:
+        """Count letters that are dead from now on because they can't be read."""
+        for (lane, destination, mapping), found in buried.items():
+            self.ledger.ended(mapping, Result.DEAD, found.messages)
+            self.waiting[lane, destination] -= found.messages
+            self.dead[mapping] = self.dead.get(mapping, 0) + found.letters
+
     def revived(self, revived: Tally) -> None:
         """Count dead letters that wait again: they are taken in anew."""
         for (lane, destination, mapping), found in revived.items():

@@ -22,7 +22,7 @@ from bridge.outbox.ledger import IN, Counts, Ledger
 from bridge.outbox.lookups import Name
 from bridge.outbox.memory import Memories
 from bridge.outbox.receipts import Receipt
-from bridge.outbox.store import Changes, Store
+from bridge.outbox.store import Changes, Store, reading
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class Journal:
 
     def on_thread(self, call: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
         """Return the future of a call to the store, made on its thread after those before it."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
+        return asyncio.get_running_loop().run_in_executor(self._thread, _read, call, *values)
 
     def _due_at(self) -> float | None:
         if self._urgent or len(self._entries) >= GROUP:
@@ -359,6 +359,11 @@ class Journal:
         if self._lazy_at is None:
             self._lazy_at = self._monotonic() + LAZY_S
             self._wake.set()
+
+
+def _read(call: Callable[[*Ts], T], *values: *Ts) -> T:
+    with reading():
+        return call(*values)
 
 
 def _add(counts: Counts, letter: Letter, entry: str, count: int) -> None:

@@ -20,7 +20,7 @@ from bridge.outbox.answers import Answers
 from bridge.outbox.conditions import Conditions
 from bridge.outbox.handling import Handling, Shelf
 from bridge.outbox.history import History
-from bridge.outbox.journal import Entry, Journal, Told
+from bridge.outbox.journal import FULL_RETRY_S, Entry, Journal, Told
 from bridge.outbox.lookups import Lookups, Name
 from bridge.outbox.memory import Memories
 from bridge.outbox.newest import Newest
@@ -29,7 +29,7 @@ from bridge.outbox.pen import Pen
 from bridge.outbox.receipts import Receipt
 from bridge.outbox.receiver import Receiver
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import Changes, Store
+from bridge.outbox.store import Changes, Store, Tally
 from bridge.outbox.window import BYTES, Fetch
 from bridge.rules.calendar import Calendar
 from bridge.rules.inbound import answer_for
@@ -81,6 +81,8 @@ class Outbox:
             )
         )
         self._bury_begun()
+        if store.unreadable:
+            self._tell_unreadable(store.unreadable, store.bury_unreadable(wall()))
 
     def _bury_begun(self) -> None:
         """Let no command be published twice: one whose publishing may have started when the last run ended is dead."""
@@ -336,11 +338,28 @@ class Outbox:
                 stored, exhausted = await self._journal.on_thread(self._store.waiting, *line, after, fetch.limit, BYTES)
             else:
                 stored, exhausted = await self._journal.on_thread(self._store.waiting_of_key, *line, fetch.key, after, fetch.limit, BYTES)
+            if self._store.unreadable:
+                await self._bury_unreadable()
+                continue
             letters = self._journal.over({letter.seq: letter for letter in stored}, after=after, exhausted=exhausted)
             here = [letter for _, letter in sorted(letters.items()) if self._belongs(letter, line, fetch.key)]
             if here or exhausted:
                 return here, exhausted
             after = stored[-1].seq  # all of it is done, and waits to be deleted: what is behind it must not wait for that
+
+    async def _bury_unreadable(self) -> None:
+        """Let what was met on disk and can't be read be dead, so that nobody meets it again."""
+        unreadable = dict(self._store.unreadable)
+        try:
+            self._tell_unreadable(unreadable, await self._journal.on_thread(self._store.bury_unreadable, self._wall()))
+        except StoreFull:
+            await asyncio.sleep(FULL_RETRY_S)
+
+    def _tell_unreadable(self, unreadable: Mapping[int, str], buried: Tally) -> None:
+        self.accounts.unreadable(buried)
+        self._journal.count()
+        for number, reason in unreadable.items():
+            logger.error("unreadable letter number=%d reason=%r; it is dead now, with what stood in its row", number, reason)
 
     def _belongs(self, letter: Letter, line: tuple[Lane, str, Priority], key: str | None) -> bool:
         here = (letter.lane, letter.destination, letter.priority) == line and key in (None, letter.key)

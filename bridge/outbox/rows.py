@@ -6,6 +6,9 @@ from typing import Any
 
 from bridge.model import Command, Content, Event, Lane, Letter, Message, Priority, State
 
+# What reading a row raises where that is not what a version of ours wrote.
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+
 COLUMNS = "seq, id, lane, mapping, destination, key, state, created_at, due_at, expires_at, begun_at, dead_at, attempts, reason, origin, priority, count, envelope, body"
 
 

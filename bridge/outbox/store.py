@@ -6,10 +6,11 @@ thread at a time. Nothing here opens the file but SQLite: closing another handle
 
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,16 +18,18 @@ from threading import Event as Pause
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
+from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreDamaged, StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Priority, State
 from bridge.outbox.history import Attempt, attempt_of
 from bridge.outbox.ledger import Counts
-from bridge.outbox.rows import COLUMNS, letter_of, row_of
+from bridge.outbox.rows import COLUMNS, UNREADABLE, letter_of, row_of, storable
 from bridge.outbox.selection import Past, Selection
+from bridge.outbox.soundness import STRANGE, STRANGE_VERSION, examine, is_damage, is_misread
 from bridge.rules.bodies import unbatched
 
+logger = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 2
-APPLICATION_ID = 0x6D716874  # "mqht", so that file(1) can tell
 
 PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
 CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
@@ -35,11 +38,16 @@ WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 COMMIT_BYTES = 128 << 10  # what a commit writes beside its letters: the pages of seven indexes, those of tables, and of what is free
 SPARE_BYTES = 256 << 10  # of the disk that new letters leave: enough to delete some of them, and to fold the log into the file
 
+OPEN, CLOSED = b"o", b"c"  # what the lock says of the outbox
+
 FULL = "the outbox is full: `store.max_size` is reached, or its disk has no space left"
 
 _PUT = f"""INSERT INTO letter ({COLUMNS}) VALUES ({", ".join("?" * 19)})
     ON CONFLICT (seq) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, begun_at = excluded.begun_at,
     dead_at = excluded.dead_at, attempts = excluded.attempts, reason = excluded.reason"""
+
+_BURY = """UPDATE letter SET state = 'dead', dead_at = ?, due_at = NULL, begun_at = NULL, priority = 'normal', count = 1, reason = ?, body = CAST(envelope AS BLOB),
+    envelope = json_object('message', json_array('', 0, json('false'), json_object(), ?)) WHERE seq = ?"""
 
 _ATTEMPT = "event, mapping, destination, at, received_at, number, verdict, status, took_ms, reason, answer, count"
 
@@ -86,20 +94,27 @@ class Store:
         self._db = connection
         self._lock = lock
         self._path = path
+        self.unreadable: dict[int, str] = {}  # numbers of letters that were met and could not be read, and why; until they are buried
 
     @classmethod
     def open(cls, path: Path, *, max_size: int) -> Self:
         """Return the outbox at *path*, made or migrated if need be, at most *max_size* bytes.
 
-        Raises AlreadyRunning where another process has it open, StoreBroken where it can't be used.
+        Raises AlreadyRunning where another process has it open, StoreDamaged where it is an outbox and can't be read,
+        StoreBroken where it can't be used.
         """
         lock = locked(path)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
             os.close(descriptor)
-            return cls(_connected(path, max_size), lock, path)
-        except (OSError, sqlite3.Error) as exc:
+            _tell_losses(path, os.pread(lock, 1, 0))
+            opened = cls(_connected(path, max_size), lock, path)
+            os.pwrite(lock, OPEN, 0)
+            return opened
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as exc:
             os.close(lock)
+            if not isinstance(exc, OSError) and is_misread(exc, path):
+                raise StoreDamaged(f"the outbox {path} is damaged: {exc}; the daemon puts it aside when it starts") from exc
             raise StoreBroken(f"the outbox {path} can't be used: {exc}") from exc
         except BaseException:
             os.close(lock)
@@ -109,6 +124,7 @@ class Store:
         """Close the file, its log folded in."""
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            os.pwrite(self._lock, CLOSED, 0)  # before the log goes: only where there should be one is it missed
         self._db.close()
         os.close(self._lock)
 
@@ -384,6 +400,19 @@ class Store:
         with self._transaction() as db:
             _save_counts(db, counts)
 
+    def purge(self) -> None:
+        """Delete what no version has written."""
+        with self._transaction() as db:
+            for table, condition in STRANGE:
+                db.execute(f"DELETE FROM {table} WHERE {condition}")
+
+    def adopt(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Take rows of another outbox's table over, but for those that are here already, or fit no table."""
+        with self._transaction() as db:
+            for row in rows:
+                with suppress(sqlite3.IntegrityError, UnicodeEncodeError):
+                    db.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+
     def note(self, name: str) -> str | None:
         """Return what was noted under a name, or None."""
         row = self._db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
@@ -406,14 +435,38 @@ class Store:
         return changed
 
     def _letters(self, where: str, *values: Any) -> list[Letter]:
-        return [letter_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)]
+        letters = (self._read(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values))
+        return [letter for letter in letters if letter is not None]
+
+    def _read(self, row: tuple[Any, ...]) -> Letter | None:
+        """Return the letter of a row, None where it can't be read: the others go on."""
+        try:
+            return letter_of(row)
+        except UNREADABLE as exc:
+            self.unreadable[row[0]] = f"{type(exc).__name__}: {exc}"
+            return None
+
+    def bury_unreadable(self, now: float) -> Tally:
+        """Let letters that were met and could not be read be dead ones, which can; return how many of those that waited came of each place and mapping."""
+        buried: Tally = {}
+        with self._transaction() as db:
+            for seq, why in self.unreadable.items():
+                row = db.execute("SELECT lane, destination, mapping, count FROM letter WHERE seq = ? AND state IN ('waiting', 'held')", (seq,)).fetchone()
+                db.execute(_BURY, (now, storable(f"it can't be read: {why}"), now, seq))
+                if row is not None:
+                    place = (Lane(row[0]), row[1], row[2])
+                    buried[place] = buried.get(place, Sum()).plus(1, row[3])
+        self.unreadable = {}
+        return buried
 
     def _some(self, limit: int, most_bytes: int, where: str, *values: Any) -> tuple[list[Letter], bool]:
         found: list[Letter] = []
         with closing(self._db.execute(f"SELECT {COLUMNS} FROM letter WHERE {where}", values)) as rows:
             for row in rows:
-                found.append(letter_of(row))
-                most_bytes -= found[-1].size
+                if (letter := self._read(row)) is None:
+                    continue
+                found.append(letter)
+                most_bytes -= letter.size
                 if most_bytes <= 0:
                     return found, False
         return found, len(found) < limit
@@ -443,9 +496,28 @@ class Store:
                 self._db.execute("ROLLBACK")
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise what goes wrong with the file within as StoreDamaged or StoreBroken."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise _broken(exc) from exc
+
+
 def _broken(exc: sqlite3.Error) -> StoreBroken:
+    if is_damage(exc):
+        return StoreDamaged(f"the outbox is damaged: {exc}")
     # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
-    return StoreBroken(f"the outbox can't be written: {exc} ({exc.sqlite_errorname})")
+    return StoreBroken(f"the outbox can't be written: {exc} ({getattr(exc, 'sqlite_errorname', 'no code')})")
+
+
+def _tell_losses(path: Path, mark: bytes) -> None:
+    """Say what is not there though the lock's *mark* knows of it."""
+    if mark in (OPEN, CLOSED) and not os.stat(path).st_size:
+        logger.error("the outbox was lost: there was one before, and %s was empty or not there; what waited in it is gone, and a new one is made", path)
+    elif mark == OPEN and not os.path.exists(f"{os.path.realpath(path)}-wal"):
+        logger.error("the outbox's log was lost: %s was not closed, and its -wal is not there; what was written to it last is gone", path)
 
 
 def lock_of(path: Path) -> Path:
@@ -496,8 +568,9 @@ def _flocked(lock: int) -> bool:
 def _connected(path: Path, max_size: int) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
+        if not db.execute("PRAGMA page_count").fetchone()[0]:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is there it would be a write
         for pragma in (
-            "auto_vacuum = INCREMENTAL",
             "journal_mode = WAL",
             "synchronous = FULL",
             "busy_timeout = 5000",
@@ -509,12 +582,15 @@ def _connected(path: Path, max_size: int) -> sqlite3.Connection:
         ):
             db.execute(f"PRAGMA {pragma}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > STRANGE_VERSION:
+            raise sqlite3.DatabaseError(f"its version is {version}")
         if version > SCHEMA_VERSION:
             raise too_new(path, version)
         if version < SCHEMA_VERSION:
             from bridge.outbox.schema import migrate  # here: see the law of that module
 
             migrate(db, path)
+        examine(db, os.stat(path).st_size)
         _limit(db, max_size)
     except BaseException:
         db.close()

@@ -98,6 +98,8 @@ def of_daemon(figures: Mapping[str, Any], *, now: float) -> Iterator[Finding]:
 
 
 def _of_store(figures: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    if figures.get("damage"):  # a daemon of an earlier version, not started anew yet, says nothing of it
+        yield finding("outbox-damaged", "store", text=figures["damage"].rpartition(": ")[0])
     if figures["full"]:
         yield finding("outbox-full", "store")
     elif figures["used_bytes"] >= NEAR_FULL * figures["max_bytes"]:

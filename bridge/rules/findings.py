@@ -68,6 +68,9 @@ ROWS: Mapping[str, Row] = {
     "outbox-full": Row(
         "error", "the outbox is full", "the broker keeps what comes, hooks answer 503", "mqtthook queue list --limit 20, then retry or drop; or raise `store.max_size`"
     ),
+    "outbox-damaged": Row(
+        "error", "{text}", "a card or disk that spoils files does it again", "sudo dmesg | grep -iE 'mmc|ext4|i/o error'; mqtthook status; then delete the damaged file"
+    ),
     "outbox-near-full": Row(
         "warning",
         "the outbox has {used} of {most}",

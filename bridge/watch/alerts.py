@@ -116,12 +116,18 @@ def _problems(figures: Figures, now: float) -> Iterator[tuple[tuple[str, str], s
             if destination.disabled:
                 why = f": {destination.disabled}; `mqtthook resume {name}` sends again"
             yield (destination.state, name), f"{name}: {destination.state}{why}, {destination.waiting} waiting"
-    if figures.oldest_at is not None and now - figures.oldest_at > OLD_S:
-        yield ("old", "outbox"), f"the oldest event waits for {duration_text(now - figures.oldest_at)}, {figures.waiting} in all: `mqtthook queue list --waiting`"
-    if figures.full:
-        yield ("full", "outbox"), "the outbox is full: messages stay with the broker, hooks answer 503"
+    yield from _problems_of_outbox(figures, now)
     for name, mapping in figures.mappings.items():
         if mapping.stopped:
             yield ("storm", name), f"{name} is stopped by a storm: what it makes comes back to it"
     if figures.imbalance:
         yield ("ledger", "outbox"), f"the ledger does not add up, by {figures.imbalance}: please report it"
+
+
+def _problems_of_outbox(figures: Figures, now: float) -> Iterator[tuple[tuple[str, str], str]]:
+    if figures.oldest_at is not None and now - figures.oldest_at > OLD_S:
+        yield ("old", "outbox"), f"the oldest event waits for {duration_text(now - figures.oldest_at)}, {figures.waiting} in all: `mqtthook queue list --waiting`"
+    if figures.damage is not None:
+        yield ("damaged", "outbox"), figures.damage
+    if figures.full:
+        yield ("full", "outbox"), "the outbox is full: messages stay with the broker, hooks answer 503"

@@ -51,7 +51,7 @@ class ConfigFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """How the whole bridge does."""
+    """How the whole bridge does. `damage` says what became of a damaged outbox, until its file is deleted."""
 
     version: str
     config: ConfigFigures
@@ -66,6 +66,7 @@ class Figures:
     requests_refused: int
     imbalance: int
     full: bool
+    damage: str | None = None
     unsaved: int
     held: int
     remembered: int

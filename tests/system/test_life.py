@@ -158,6 +158,48 @@ def test_a_disk_that_is_full_of_its_own_backlog_gets_room_by_what_is_delivered(t
             assert bridge.metrics()["mqtthook_ledger_imbalance"] == 0, "on disk it adds up as well"
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_damaged_outbox_is_put_aside_and_what_can_be_read_is_delivered(tmp_path: Path, broker: Mosquitto, *, running: bool) -> None:
+    """While it runs, or before it starts: the file loses a page of letters. What it had is told, and so is where it is."""
+    down = [True]
+    alert = f'\n[destination.me]\nurl = "{{}}/alert"\nsecret = "{SECRET}"\n[alerts]\nto = "me"\n'
+    with Receiver(lambda path, headers, sent: Reply(503 if down[0] and path != "/alert" else 200)) as receiver, device(broker.port) as sensor:
+        bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=events(receiver) + alert.format(receiver.url))
+        outbox = bridge.directory / "outbox.db"
+        with bridge:
+            for n in range(400):
+                sensor.publish(f"hall/{n % 3}", f"{n} {'x' * 9_000}")
+            until(lambda: bridge.metrics()['mqtthook_ledger_waiting{mapping="hall"}'] == 400, "them to wait")
+            assert bridge.stop() == 0
+        if running:
+            bridge.start()
+        size = outbox.stat().st_size
+        with outbox.open("r+b") as file:
+            file.seek(size // 4096 // 2 * 4096)
+            file.write(b"\xaa" * 4096 * 8)
+        if not running:
+            bridge.start()
+        with bridge:
+            down[0] = False
+            if running:
+                assert bridge.process is not None
+                assert bridge.process.wait(20) == 74
+                bridge.start()
+            until(lambda: bridge.metrics().get('mqtthook_ledger_waiting{mapping="hall"}') == 0, "what can be read to be delivered", within=60)
+            delivered = {received.id for received in receiver.accepted if received.path != "/alert"}
+            assert 380 <= len(delivered) <= 400
+            assert bridge.metrics()["mqtthook_ledger_imbalance"] == 0
+            (kept,) = bridge.directory.glob("outbox.db.damaged-*")
+            assert str(kept) in bridge.json("status")["damage"]
+            until(lambda: any(received.path == "/alert" and str(kept).encode() in received.body for received in receiver.accepted), "an alert")
+            assert "outbox-damaged" in bridge.command("doctor", "--json", code=1)
+            assert "the outbox was damaged" in bridge.log
+            assert "Traceback" not in bridge.log
+            kept.unlink()
+            assert bridge.json("status")["damage"] is None
+            assert bridge.stop() == 0
+
+
 def test_the_queue_is_handled_while_it_runs_and_while_it_does_not(tmp_path: Path, broker: Mosquitto) -> None:
     status = [400]
     with Receiver(lambda path, headers, body: Reply(status[0])) as receiver, device(broker.port) as sensor:

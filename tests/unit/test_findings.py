@@ -80,6 +80,7 @@ CASES: list[tuple[str, list[Finding], str]] = [
     ("client-id-twice", daemon(connected=False, broker=TAKEN), "client_id 'pi'"),
     ("sessions-lost", daemon(sessions_lost=2), "2 times"),
     ("outbox-full", daemon(full=True, used_bytes=100), "full"),
+    ("outbox-damaged", daemon(damage="the outbox was damaged, and a new one is used: look at the disk, then delete that file"), "a new one is used"),
     ("outbox-near-full", daemon(used_bytes=80 << 20, max_bytes=100 << 20), "80.0 MiB of 100.0 MiB"),
     ("waits-long", daemon(oldest_at=NOW - OLD_S - 1), "1h"),
     ("storm", daemon(**mapping(stopped=True)), "storm"),

@@ -30,7 +30,8 @@ from bridge.outbox.receipts import MAX_BYTES, Receipts, no_receipt
 from bridge.outbox.schema import migrations
 from bridge.outbox.selection import Selection
 from bridge.outbox.settings import StoreSettings
-from bridge.outbox.store import APPLICATION_ID, Changes, Store
+from bridge.outbox.soundness import APPLICATION_ID
+from bridge.outbox.store import Changes, Store
 from bridge.outbox.storms import Storms
 from bridge.rules.outbound import Routes
 from tests.rig.mappings import STATUS, mapping, route

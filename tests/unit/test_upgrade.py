@@ -20,7 +20,8 @@ from bridge.outbox import copies, schema
 from bridge.outbox.copies import checked
 from bridge.outbox.schema import _FIRST
 from bridge.outbox.selection import Selection
-from bridge.outbox.store import APPLICATION_ID, SCHEMA_VERSION, Store
+from bridge.outbox.soundness import APPLICATION_ID
+from bridge.outbox.store import SCHEMA_VERSION, Store
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64 << 20
