@@ -14,7 +14,7 @@ from bridge.config.load import SYSTEM_CONFIG, find, sketch
 from bridge.errors import AlreadyRunning, BridgeError, StoreBroken
 from bridge.outbox.archive import Archive, ArchiveError
 from bridge.outbox.copies import Holding, aside, checked, created, given_to, making, renamed, room_for, sync
-from bridge.outbox.store import lock_of, locked
+from bridge.outbox.lock import lock_of, locked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bridge.errors import StoreBroken
+from bridge.outbox.connection import SCHEMA_VERSION, too_new
 from bridge.outbox.soundness import APPLICATION_ID
-from bridge.outbox.store import SCHEMA_VERSION, too_new
 
 PAGES_AT_ONCE = 1_024  # 4 MiB: a progress bar moves several times a second on an SD card
 PATIENCE_S = 30.0  # with a daemon that has the file to itself for a moment, as at its start

@@ -19,9 +19,10 @@ from bridge.errors import StoreBroken, StoreDamaged
 from bridge.model import Result
 from bridge.outbox.copies import aside, making, renamed, room_for
 from bridge.outbox.ledger import IN, Counts
+from bridge.outbox.lock import lock_of, locked
 from bridge.outbox.rows import COLUMNS, UNREADABLE, letter_of, row_of
 from bridge.outbox.selection import Selection
-from bridge.outbox.store import Changes, Store, lock_of, locked
+from bridge.outbox.store import Changes, Store
 
 logger = logging.getLogger(__name__)
 

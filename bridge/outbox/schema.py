@@ -11,9 +11,9 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from bridge.errors import StoreBroken
+from bridge.outbox.connection import SCHEMA_VERSION
 from bridge.outbox.copies import copy_of, making, renamed, room_for, size_text
 from bridge.outbox.soundness import APPLICATION_ID
-from bridge.outbox.store import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
 

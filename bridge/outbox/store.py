@@ -1,10 +1,8 @@
 """The outbox file: SQLite, one writer, explicit transactions, durable at every commit.
 
-WAL with synchronous=FULL: in simulated power cuts it lost nothing, where NORMAL lost rows. Used from one
-thread at a time. Nothing here opens the file but SQLite: closing another handle would drop its locks.
+Used from one thread at a time. Nothing here opens the file but SQLite: closing another handle would drop its locks.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -14,31 +12,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event as Pause
-from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreDamaged, StoreFull
+from bridge.errors import StoreBroken, StoreDamaged, StoreFull
 from bridge.model import Answer, Event, Lane, Letter, Priority, State
+from bridge.outbox.connection import PAGE_BYTES, WAL_LIMIT, connected, limit
 from bridge.outbox.history import Attempt, attempt_of
 from bridge.outbox.ledger import Counts
+from bridge.outbox.lock import closed, locked, opened, tell_losses
 from bridge.outbox.rows import COLUMNS, UNREADABLE, letter_of, row_of, storable
 from bridge.outbox.selection import Past, Selection
-from bridge.outbox.soundness import STRANGE, STRANGE_VERSION, examine, is_damage, is_misread
+from bridge.outbox.soundness import STRANGE, is_damage, is_misread
 from bridge.rules.bodies import unbatched
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
-
-PAGE_BYTES = 4096  # SQLite's default, and an SD card's smallest write
-CACHE_KIB = 2048  # SQLite's default cache, written out: memory stays the same however many rows wait
-LOCK_PATIENCE_S, LOCK_TURN_S = 3.0, 0.05  # a command of the queue has the file for a moment; a daemon that starts then waits for it
-WAL_LIMIT = 4 << 20  # the log is cut back to this after a checkpoint
 COMMIT_BYTES = 128 << 10  # what a commit writes beside its letters: the pages of seven indexes, those of tables, and of what is free
 SPARE_BYTES = 256 << 10  # of the disk that new letters leave: enough to delete some of them, and to fold the log into the file
-
-OPEN, CLOSED = b"o", b"c"  # what the lock says of the outbox
 
 FULL = "the outbox is full: `store.max_size` is reached, or its disk has no space left"
 
@@ -107,10 +97,10 @@ class Store:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite: so that nobody else may read it
             os.close(descriptor)
-            _tell_losses(path, os.pread(lock, 1, 0))
-            opened = cls(_connected(path, max_size), lock, path)
-            os.pwrite(lock, OPEN, 0)
-            return opened
+            tell_losses(path, lock)
+            store = cls(connected(path, max_size), lock, path)
+            opened(lock)
+            return store
         except (OSError, sqlite3.Error, UnicodeDecodeError) as exc:
             os.close(lock)
             if not isinstance(exc, OSError) and is_misread(exc, path):
@@ -124,13 +114,13 @@ class Store:
         """Close the file, its log folded in."""
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            os.pwrite(self._lock, CLOSED, 0)  # before the log goes: only where there should be one is it missed
+            closed(self._lock)  # before the log goes: only where there should be one is it missed
         self._db.close()
         os.close(self._lock)
 
     def limit(self, max_size: int) -> None:
         """Let the file grow up to *max_size* bytes; one that is larger stays as large as it is."""
-        _limit(self._db, max_size)
+        limit(self._db, max_size)
 
     def write(self, changes: Changes, growth: int = 0) -> None:
         """Commit *changes*, all or nothing; raise StoreFull (nothing written) or StoreBroken.
@@ -510,101 +500,6 @@ def _broken(exc: sqlite3.Error) -> StoreBroken:
         return StoreDamaged(f"the outbox is damaged: {exc}")
     # After a failed fsync a retry may succeed without the data: only a new start can tell what is there.
     return StoreBroken(f"the outbox can't be written: {exc} ({getattr(exc, 'sqlite_errorname', 'no code')})")
-
-
-def _tell_losses(path: Path, mark: bytes) -> None:
-    """Say what is not there though the lock's *mark* knows of it."""
-    if mark in (OPEN, CLOSED) and not os.stat(path).st_size:
-        logger.error("the outbox was lost: there was one before, and %s was empty or not there; what waited in it is gone, and a new one is made", path)
-    elif mark == OPEN and not os.path.exists(f"{os.path.realpath(path)}-wal"):
-        logger.error("the outbox's log was lost: %s was not closed, and its -wal is not there; what was written to it last is gone", path)
-
-
-def lock_of(path: Path) -> Path:
-    """Return the lock of the outbox at *path*: beside the file itself, however many links lead to it."""
-    return Path(f"{os.path.realpath(path)}.lock")
-
-
-def locked(path: Path) -> int:
-    """Return the open lock beside the outbox at *path*; it falls with the process, however that ends.
-
-    Raises AlreadyRunning where another process has it, StoreBroken where it can't be made.
-    """
-    try:
-        lock = _lock_file(path)
-    except OSError as exc:
-        raise StoreBroken(f"the outbox {path} can't be used: {exc.strerror}; is its directory there, and writable for this user?") from exc
-    deadline = monotonic() + LOCK_PATIENCE_S
-    while not _flocked(lock):
-        if monotonic() > deadline:
-            os.close(lock)
-            raise AlreadyRunning(f"the outbox {path} is in use by another mqtthook; two of them would send everything twice")
-        Pause().wait(LOCK_TURN_S)
-    return lock
-
-
-def _lock_file(path: Path) -> int:
-    """Return the open lock file; one that root makes is its outbox's owner's, as the service would be locked out else."""
-    name = lock_of(path)
-    try:
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
-    if os.geteuid() == 0:
-        owner = (path if path.exists() else path.parent).stat()
-        with suppress(OSError):  # a disk that knows no owners
-            os.fchown(lock, owner.st_uid, owner.st_gid)
-    return lock
-
-
-def _flocked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _connected(path: Path, max_size: int) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-    try:
-        if not db.execute("PRAGMA page_count").fetchone()[0]:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is there it would be a write
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "busy_timeout = 5000",
-            "trusted_schema = OFF",
-            "cell_size_check = ON",
-            "temp_store = MEMORY",
-            f"cache_size = -{CACHE_KIB}",
-            f"journal_size_limit = {WAL_LIMIT}",
-        ):
-            db.execute(f"PRAGMA {pragma}")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > STRANGE_VERSION:
-            raise sqlite3.DatabaseError(f"its version is {version}")
-        if version > SCHEMA_VERSION:
-            raise too_new(path, version)
-        if version < SCHEMA_VERSION:
-            from bridge.outbox.schema import migrate  # here: see the law of that module
-
-            migrate(db, path)
-        examine(db, os.stat(path).st_size)
-        _limit(db, max_size)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def too_new(path: Path, version: int) -> ConfigError:
-    """Return what to raise of an outbox whose tables this program doesn't know."""
-    return ConfigError([f"the outbox {path} was written by a newer mqtthook (its version is {version}, this one knows {SCHEMA_VERSION}): upgrade, or choose another file"])
-
-
-def _limit(db: sqlite3.Connection, max_size: int) -> None:
-    db.execute(f"PRAGMA max_page_count = {max(max_size // PAGE_BYTES, 64)}")
 
 
 def _save_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[str, int]]) -> None:

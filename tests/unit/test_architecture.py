@@ -17,7 +17,7 @@ KNOWN_BY = {
     "apprise": {"edges/apprise.py"},
     "paho": {"edges/mqtt/examination.py", "edges/mqtt/session.py", "edges/mqtt/subscribing.py", "edges/mqtt/tap.py", "edges/mqtt/wire.py"},
     "aiohttp": {"edges/inlet/guests.py", "edges/inlet/server.py", "edges/outlet/client.py", "edges/outlet/failures.py", "edges/outlet/guard.py", "edges/outlet/heads.py"},
-    "sqlite3": {"outbox/copies.py", "outbox/store.py", "outbox/schema.py", "outbox/rescue.py", "outbox/soundness.py", "cli/version.py"},
+    "sqlite3": {"outbox/connection.py", "outbox/copies.py", "outbox/store.py", "outbox/schema.py", "outbox/rescue.py", "outbox/soundness.py", "cli/version.py"},
     "sqlite_utils": {"outbox/schema.py"},
     "defusedxml": {"rules/markup.py"},
     "cryptography": {"rules/signing/ed25519.py"},

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, StoreBroken
 from bridge.outbox.archive import CONFIG, CONTENTS, OUTBOX, Archive, ArchiveError, pack
+from bridge.outbox.connection import SCHEMA_VERSION
 from bridge.outbox.copies import checked, copied, making
 from bridge.outbox.soundness import APPLICATION_ID
-from bridge.outbox.store import SCHEMA_VERSION, Store
+from bridge.outbox.store import Store
 
 TEXT = b"version = 1\n[mqtt]\npassword = 'open sesame'\n"
 DATA = Random(1).randbytes(3000) * 20  # the archive doesn't look into it

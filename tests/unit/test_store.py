@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 
 from bridge.errors import AlreadyRunning, ConfigError, StoreBroken, StoreFull
 from bridge.model import Answer, Command, Content, Event, Lane, Letter, Message, Priority, State, Verdict
+from bridge.outbox.connection import SCHEMA_VERSION
 from bridge.outbox.history import Attempt
+from bridge.outbox.lock import locked
 from bridge.outbox.rows import opened, sealed
 from bridge.outbox.selection import Past, Selection
-from bridge.outbox.store import SCHEMA_VERSION, Changes, Store, Sum, locked
+from bridge.outbox.store import Changes, Store, Sum
 from bridge.rules.bodies import LINES, LIST, batched
 
 SIZE = 64 << 20

@@ -17,11 +17,12 @@ import pytest
 
 from bridge.errors import StoreBroken
 from bridge.outbox import copies, schema
+from bridge.outbox.connection import SCHEMA_VERSION
 from bridge.outbox.copies import checked
 from bridge.outbox.schema import _FIRST
 from bridge.outbox.selection import Selection
 from bridge.outbox.soundness import APPLICATION_ID
-from bridge.outbox.store import SCHEMA_VERSION, Store
+from bridge.outbox.store import Store
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64 << 20
