@@ -175,7 +175,7 @@ def read(terminal: FileIO, end: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--broker", "localhost"), "Invalid value for --broker: expected mqtt://"),
+        (("--broker", "localhost"), "Invalid value for --broker: 'localhost': expected mqtt://"),
         (("--broker", "mqtt://me:x@localhost"), "`username` and `password`"),
         (("--username", "a\x07b"), "Invalid value for --username: it holds U+0007"),
         (("--topic", "a/#/b"), "Invalid value for --topic: filter 'a/#/b'"),
