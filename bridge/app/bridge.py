@@ -218,10 +218,6 @@ class Bridge:
         used, most = await self.outbox.size()
         config = self._config()
         oldest = await self.outbox.oldest()
-        counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
-        failures = self.outbox.conditions.failures()
-        configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
-        names = [*configured, *sorted({*counts, *waiting} - set(configured))]
         return Figures(
             version=__version__,
             config=replace(config, loaded_at=config.loaded_at + self._ahead_s),
@@ -245,18 +241,7 @@ class Bridge:
             max_bytes=most,
             oldest_at=min(oldest.values(), default=None),
             destinations=self._destination_figures(),
-            mappings={
-                name: MappingFigures(
-                    stopped=name in stopped,
-                    received=counts.get(name, {}).get("in", 0),
-                    waiting=waiting.get(name, 0),
-                    dead_letters=self.outbox.accounts.dead.get(name, 0),
-                    outcomes=outcomes(counts.get(name, {})),
-                    conditions_failed=failures[name].count if name in failures else 0,
-                    last_failure=failures[name].last if name in failures else None,
-                )
-                for name in names
-            },
+            mappings=self._mapping_figures(),
         )
 
     def resume(self, destination: str | None) -> list[str]:
@@ -348,6 +333,23 @@ class Bridge:
             self._subscribed_before, self._replayed_before = filters, replayed
             plain = [[replay.mapping, replay.plain] for replay in replayed]
             self.outbox.note("subscriptions", json.dumps({"client_id": self._settings.mqtt.client_id, "filters": filters, "replayed": plain}))
+
+    def _mapping_figures(self) -> dict[str, MappingFigures]:
+        counts, waiting, stopped = self.outbox.accounts.ledger.counts(), self.outbox.accounts.ledger.waiting(), self._storms.now_stopped()
+        failures = self.outbox.conditions.failures()
+        configured = [*self._settings.outbound, *(account(route.mapping) for route in self._routes.all if route.rule.reply is not None), *self._settings.inbound]
+        return {
+            name: MappingFigures(
+                stopped=name in stopped,
+                received=counts.get(name, {}).get("in", 0),
+                waiting=waiting.get(name, 0),
+                dead_letters=self.outbox.accounts.dead.get(name, 0),
+                outcomes=outcomes(counts.get(name, {})),
+                conditions_failed=failures[name].count if name in failures else 0,
+                last_failure=failures[name].last if name in failures else None,
+            )
+            for name in [*configured, *sorted({*counts, *waiting} - set(configured))]
+        }
 
     def _destination_figures(self) -> dict[str, DestinationFigures]:
         waiting = {("mqtt" if lane is Lane.MQTT else name): count for (lane, name), count in self.outbox.accounts.waiting.items()}
