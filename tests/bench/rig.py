@@ -82,10 +82,10 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
 
 @contextmanager
 def broker(place: Path, *, unlimited: bool) -> Iterator[int]:
-    """Run Mosquitto and yield its port; *unlimited* lets it queue any number of messages."""
+    """Run Mosquitto and yield its port; it queues as many messages as docs/reliability.md asks for, or (*unlimited*) any number."""
     port = free_port()
     config = place / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n" + "max_queued_messages 0\n" * unlimited)
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages {0 if unlimited else 10_000}\n")
     with running(["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         wait_until(lambda: _listens(port), "Mosquitto listens")
         yield port
