@@ -15,6 +15,7 @@ from bridge.model import Event, Lane, Letter, State
 from bridge.outbox.store import Changes, Store
 from tests.rig.client import device
 from tests.rig.daemon import COMMAND, SECRET, Daemon, ledger_adds_up, request
+from tests.rig.disks import small_disk
 from tests.rig.mosquitto import Mosquitto
 from tests.rig.ports import free_port
 from tests.rig.receiver import Receiver, Reply
@@ -123,23 +124,18 @@ def test_a_full_outbox_stops_acknowledging_and_recovers_without_a_loss(tmp_path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def small(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small") as place:
+        yield place
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
 @pytest.mark.parametrize(("durability", "count", "size"), [("balanced", 800, 3_000), ("strict", 500, 3_000), ("balanced", 300, 10_000)])
-def test_a_disk_that_is_full_of_its_own_backlog_gets_room_by_what_is_delivered(tmp_path: Path, small_disk: Path, broker: Mosquitto, durability: str, count: int, size: int) -> None:
+def test_a_disk_that_is_full_of_its_own_backlog_gets_room_by_what_is_delivered(tmp_path: Path, small: Path, broker: Mosquitto, durability: str, count: int, size: int) -> None:
     down = [True]
     with Receiver(lambda path, headers, sent: Reply(503 if down[0] else 200)) as receiver, device(broker.port) as sensor:
         mappings = events(receiver) + 'breaker = { failures = 3, pause = "1s" }'
         bridge = Daemon(tmp_path / "bridge", broker=broker.url, mappings=mappings, store=f'durability = "{durability}"')
-        bridge.environment["STATE_DIRECTORY"] = str(small_disk)
+        bridge.environment["STATE_DIRECTORY"] = str(small)
         with bridge:
             for n in range(count):
                 sensor.publish("hall/door", f"{n} {'x' * size}", wait=False)

@@ -4,7 +4,6 @@ import json
 import os
 import sqlite3
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from bridge.outbox.rows import opened, sealed
 from bridge.outbox.selection import Past, Selection
 from bridge.outbox.store import Changes, Store, Sum
 from bridge.rules.bodies import LINES, LIST, batched
+from tests.rig.disks import small_disk
 
 SIZE = 64 << 20
 
@@ -160,20 +160,15 @@ def test_a_full_file_takes_nothing_more_and_has_room_again_after_a_delete(tmp_pa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def small(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small") as place:
+        yield place
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
 @pytest.mark.parametrize("size", [1_000, 3_000, 40_000])
 @pytest.mark.parametrize("at_once", [1, 16, 100])
-def test_new_letters_leave_so_much_of_the_disk_that_they_can_be_deleted_again(small_disk: Path, size: int, at_once: int) -> None:
-    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+def test_new_letters_leave_so_much_of_the_disk_that_they_can_be_deleted_again(small: Path, size: int, at_once: int) -> None:
+    store = Store.open(small / "outbox.db", max_size=SIZE)
     for _ in range(3):
         waiting: list[int] = []
         with pytest.raises(StoreFull):
@@ -190,18 +185,17 @@ def test_new_letters_leave_so_much_of_the_disk_that_they_can_be_deleted_again(sm
     store.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_letters_are_deleted_though_somebody_else_fills_the_disk(small_disk: Path) -> None:
+def test_letters_are_deleted_though_somebody_else_fills_the_disk(small: Path) -> None:
     """What the log has of the disk stays its own, once it has it."""
-    store = Store.open(small_disk / "outbox.db", max_size=SIZE)
+    store = Store.open(small / "outbox.db", max_size=SIZE)
     waiting = range(1, 201)
     for seq in waiting:
         store.write(Changes(letters={seq: letter(seq)}), 500)
     store.relieve(Changes())
-    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+    with (small / "filler").open("wb", buffering=0) as filler, suppress(OSError):
         while filler.write(bytes(4_096)):
             pass
-    assert not os.statvfs(small_disk).f_bavail
+    assert not os.statvfs(small).f_bavail
     store.relieve(Changes(gone=set(waiting)))
     assert not store.numbers(Selection())
     store.close()
