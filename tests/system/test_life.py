@@ -114,7 +114,7 @@ def test_a_full_outbox_stops_acknowledging_and_recovers_without_a_loss(tmp_path:
             assert bridge.post("/hooks/lamp", b'"on"', Authorization=f"Bearer {SECRET}")[0] == 503
             assert bridge.metrics()["mqtthook_broker_connected"] == 1
             down[0] = False
-            until(lambda: len({received.id for received in receiver.accepted}) >= 200, "all of them", within=60)
+            until(lambda: len({received.id for received in receiver.accepted}) >= 200, "all of them", within=180)
             numbers = {json.loads(received.body)["data"]["payload"].split()[0] for received in receiver.accepted}
             assert len(numbers) == 200
             until(lambda: bridge.metrics()["mqtthook_outbox_full"] == 0, "it to have room again")
@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_of_its_own_backlog_gets_room_by_what_is_delivered(t
             until(lambda: bridge.metrics()["mqtthook_outbox_full"] == 1, "it to be full", within=30)
             assert ledger_adds_up(bridge.metrics(), "hall")
             down[0] = False
-            until(lambda: len({received.id for received in receiver.accepted}) >= count, "all of them", within=60)
+            until(lambda: len({received.id for received in receiver.accepted}) >= count, "all of them", within=180)
             until(lambda: bridge.metrics()["mqtthook_outbox_full"] == 0, "it to have room again", within=30)
             numbers = [int(json.loads(received.body)["data"]["payload"].split()[0]) for received in receiver.accepted]
             assert numbers == list(range(count)), "each once, and in order"
